@@ -1,0 +1,20 @@
+//! What the bytes of a repository mean: pure encoders and decoders, no I/O.
+
+pub mod entry;
+
+/// Bytes that are not what they should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("malformed {what}: {reason}")]
+pub struct DecodeError {
+    /// The kind of thing that was being read ("pack footer").
+    pub what: &'static str,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl DecodeError {
+    /// A new error about `what`.
+    pub fn new(what: &'static str, reason: impl Into<String>) -> Self {
+        Self { what, reason: reason.into() }
+    }
+}

@@ -1,0 +1,1 @@
+//! What a snapshot is taken of: trees of files, read without changing them.

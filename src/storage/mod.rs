@@ -1,0 +1,1 @@
+//! Where a repository's objects are kept: a folder, or memory.
