@@ -1,1 +1,127 @@
-//! Where a repository's objects are kept: a folder, or memory.
+//! Where a repository's objects lie: the trait that the rest is written against, and its
+//! implementors. An object is written once, appears whole under its final name or not at all, and
+//! is never changed.
+
+mod error;
+mod local;
+mod local_folder;
+mod local_pending;
+mod memory;
+mod name;
+
+use std::fmt;
+
+pub use error::{StorageError, StorageErrorKind};
+pub use local::LocalStorage;
+pub use memory::MemoryStorage;
+pub use name::{ObjectKind, ObjectName, ParseNameError};
+
+/// All objects of one kind, and what else lies among them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The objects with their lengths in bytes, sorted by name.
+    pub objects: Vec<(ObjectName, u64)>,
+    /// Paths inside the repository, sorted, of what is there but is no object: strange names,
+    /// folders and links where an object belongs, packs in a wrong folder. Bytes that are not
+    /// UTF-8 are replaced.
+    pub foreign: Vec<String>,
+}
+
+/// A place that holds the objects of one repository.
+pub trait Storage: Send + Sync + fmt::Debug {
+    /// Begins an object that becomes visible only by [`PendingObject::publish`].
+    ///
+    /// `expected_len`, in bytes, is a hint: where the place can, it sets so much space aside, so
+    /// that a full disk is noticed before the work is done.
+    ///
+    /// # Errors
+    /// When the place cannot be written to or has no space.
+    fn create(
+        &self,
+        name: ObjectName,
+        expected_len: Option<u64>,
+    ) -> Result<Box<dyn PendingObject>, StorageError>;
+
+    /// Publishes `bytes` under `name`; see [`PendingObject::publish`].
+    ///
+    /// # Errors
+    /// As [`Storage::create`], [`PendingObject::append`] and [`PendingObject::publish`].
+    fn publish(&self, name: ObjectName, bytes: &[u8]) -> Result<(), StorageError> {
+        let expected_len = u64::try_from(bytes.len()).ok();
+        let mut object = self.create(name, expected_len)?;
+        object.append(bytes)?;
+        object.publish()
+    }
+
+    /// The whole object.
+    ///
+    /// # Errors
+    /// `TooLong` for an object of more than `limit` bytes, before any memory is taken for it;
+    /// `NotFound`; whatever else stands in the way.
+    fn read(&self, name: ObjectName, limit: u64) -> Result<Vec<u8>, StorageError>;
+
+    /// Fills the whole of `buffer` with the bytes of the object from `offset` on.
+    ///
+    /// # Errors
+    /// `Truncated` when the object ends before the buffer is full; `NotFound`; whatever else
+    /// stands in the way. The buffer's content is then of no use.
+    fn read_range(
+        &self,
+        name: ObjectName,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), StorageError>;
+
+    /// The object's length in bytes.
+    ///
+    /// # Errors
+    /// `NotFound`; whatever else stands in the way.
+    fn len(&self, name: ObjectName) -> Result<u64, StorageError>;
+
+    /// All objects of a kind. Objects that are published or deleted meanwhile may or may not be
+    /// among them; unfinished objects never are.
+    ///
+    /// # Errors
+    /// When anything of the list could not be had: a list is whole or it is an error.
+    fn list(&self, kind: ObjectKind) -> Result<Listing, StorageError>;
+
+    /// Removes an object for good. An object that does not exist counts as removed.
+    ///
+    /// # Errors
+    /// When the object may still be there, or may come back after a power failure.
+    fn delete(&self, name: ObjectName) -> Result<(), StorageError>;
+
+    /// Makes sure that the place this storage was opened at still leads to it.
+    ///
+    /// # Errors
+    /// `PlaceLost` when it was unmounted, moved away, removed or replaced.
+    fn verify_place(&self) -> Result<(), StorageError>;
+
+    /// Removes what dead processes left behind of unfinished objects, and returns how many there
+    /// were. What belongs to a living process, or may do so, stays.
+    ///
+    /// # Errors
+    /// When the place cannot be listed or written to.
+    fn sweep_abandoned(&self) -> Result<u64, StorageError>;
+}
+
+/// An object that is being written. Dropped before it is published, it leaves nothing behind.
+#[expect(clippy::len_without_is_empty, reason = "nobody asks whether a new object is empty")]
+pub trait PendingObject: Send {
+    /// Adds `bytes` at the end.
+    ///
+    /// # Errors
+    /// Any error is the end of this object: it is removed, and so is the space it took.
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError>;
+
+    /// The bytes appended so far.
+    fn len(&self) -> u64;
+
+    /// Makes the object durable and visible under its name, at once.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when the name is taken; the object that has it stays as it was. After
+    /// any other error the object is usually not there; when the very last step failed it may be,
+    /// but then whole.
+    fn publish(self: Box<Self>) -> Result<(), StorageError>;
+}

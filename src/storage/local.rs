@@ -1,0 +1,326 @@
+//! A repository in a folder of this machine. The folder is opened once; everything after that goes
+//! through the handle, so that nothing is ever written to a path that means something else by now
+//! (a mount point whose disk went away).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::local_folder as handle;
+use super::local_pending::PendingFile;
+use super::name::Folder;
+use super::{
+    Listing, ObjectKind, ObjectName, PendingObject, Storage, StorageError, StorageErrorKind,
+};
+
+/// A repository in a folder.
+#[derive(Debug)]
+pub struct LocalStorage {
+    /// Where the folder was found; only ever asked whether it is still there.
+    path: PathBuf,
+    top: Arc<File>,
+    /// Handles of the folders that were needed so far.
+    folders: Mutex<BTreeMap<Folder, Arc<File>>>,
+}
+
+impl LocalStorage {
+    /// Makes the folder of a new repository with all its sub-folders, durably. The folder that it
+    /// lies in must exist (a missing one is more often a disk that is not mounted than a wish);
+    /// it itself must not, or must be empty. What an interrupted creation left counts as empty.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when there is something at `path`; whatever else stands in the way.
+    pub fn create(path: &Path) -> Result<Self, StorageError> {
+        let failed = |error: io::Error| StorageError::from_io("create", path.display(), error);
+        let path = std::path::absolute(path).map_err(failed)?;
+        let made = match rustix::fs::mkdir(&path, handle::FOLDER_MODE) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(error) => return Err(failed(error.into())),
+        };
+        let storage = Self::hold(&path).map_err(failed)?;
+        if !made && !storage.is_unused()? {
+            let kind = StorageErrorKind::AlreadyExists;
+            return Err(StorageError::new("create", path.display(), kind));
+        }
+        storage.make_folders().map_err(failed)?;
+        if let Some(parent) = path.parent().filter(|_| made) {
+            // The name of the repository itself has to survive a power failure, too.
+            File::open(parent).and_then(|parent| handle::sync_folder(&parent)).map_err(failed)?;
+        }
+        Ok(storage)
+    }
+
+    /// Opens the folder of a repository: one that holds a config, or at least the copy of one.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no repository at `path`; whatever else stands in the way.
+    pub fn open(path: &Path) -> Result<Self, StorageError> {
+        let failed = |error: io::Error| StorageError::from_io("open", path.display(), error);
+        let path = std::path::absolute(path).map_err(failed)?;
+        let storage = Self::hold(&path).map_err(failed)?;
+        for name in [ObjectName::CONFIG, ObjectName::CONFIG_COPY] {
+            match storage.len(name) {
+                Ok(_) => return Ok(storage),
+                Err(error) if error.kind == StorageErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StorageError::new("open", path.display(), StorageErrorKind::NotFound))
+    }
+
+    fn hold(path: &Path) -> io::Result<Self> {
+        // The one time that a path is followed: links on the way to the repository are the user's.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let top = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
+        let top = Arc::new(File::from(top));
+        Ok(Self { path: path.to_owned(), top, folders: Mutex::default() })
+    }
+
+    /// There is nothing here but folders of gabion's with nothing in them.
+    fn is_unused(&self) -> Result<bool, StorageError> {
+        for kind in ObjectKind::ALL {
+            let listing = match self.list(kind) {
+                Ok(listing) => listing,
+                Err(error) if error.kind == StorageErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            if !listing.objects.is_empty() || !listing.foreign.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn make_folders(&self) -> io::Result<()> {
+        for folder in Folder::all_below_top() {
+            if let Some((parent, name)) = folder.place() {
+                handle::make_folder(&*self.folder_afresh(parent)?, &name)?;
+            }
+        }
+        // All are made before the first is synced: on a journaling file system one sync then
+        // settles nearly all of them.
+        for folder in Folder::all_below_top() {
+            handle::sync_folder(&*self.folder_afresh(folder)?)?;
+        }
+        handle::sync_folder(&self.top)
+    }
+
+    /// A new handle of a folder, found from the top.
+    fn folder_afresh(&self, folder: Folder) -> io::Result<Arc<File>> {
+        let Some((parent, name)) = folder.place() else { return Ok(Arc::clone(&self.top)) };
+        Ok(Arc::new(handle::open_folder(&*self.folder_afresh(parent)?, &name)?))
+    }
+
+    /// The handle of a folder, kept for the next time.
+    fn folder(&self, folder: Folder) -> io::Result<Arc<File>> {
+        let Some((parent, name)) = folder.place() else { return Ok(Arc::clone(&self.top)) };
+        let cached = || self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = cached().get(&folder) {
+            return Ok(Arc::clone(found));
+        }
+        let opened = Arc::new(handle::open_folder(&*self.folder(parent)?, &name)?);
+        cached().insert(folder, Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    /// The handle of a folder that is made if it is missing and may be.
+    fn folder_to_fill(&self, folder: Folder) -> io::Result<Arc<File>> {
+        match (self.folder(folder), folder.place()) {
+            (Err(error), Some((parent, name)))
+                if error.kind() == io::ErrorKind::NotFound && folder.may_be_absent() =>
+            {
+                let parent = self.folder_to_fill(parent)?;
+                handle::make_folder(&parent, &name)?;
+                handle::sync_folder(&parent)?;
+                self.folder(folder)
+            }
+            (other, _) => other,
+        }
+    }
+
+    fn open_object(
+        &self,
+        operation: &'static str,
+        name: ObjectName,
+    ) -> Result<(File, u64), StorageError> {
+        self.folder(name.folder())
+            .and_then(|folder| handle::open_object(&folder, &name.file_name()))
+            .map_err(|error| StorageError::from_io(operation, name, error))
+    }
+
+    /// What `folder` holds.
+    fn items(&self, folder: Folder) -> Result<Vec<handle::Item>, StorageError> {
+        // Not through a kept handle: that of a folder which was removed lists as empty, and "there
+        // are no snapshots" must never be said by mistake.
+        match self.folder_afresh(folder).and_then(|handle| handle::items(&handle)) {
+            // The top always holds something, unless it was removed.
+            Ok(items) if items.is_empty() && folder == Folder::Top => self.verify_place(),
+            Ok(items) => return Ok(items),
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && folder.may_be_absent()
+                    && folder.place().is_some_and(|(parent, _)| self.has(parent)) =>
+            {
+                // Folders are also missing when the whole repository was removed.
+                self.verify_place()
+            }
+            Err(error) => Err(StorageError::from_io("list", self.label(folder), error)),
+        }?;
+        Ok(Vec::new())
+    }
+
+    /// The folder is there, or may be absent.
+    fn has(&self, folder: Folder) -> bool {
+        folder.may_be_absent() || self.folder_afresh(folder).is_ok()
+    }
+
+    fn label(&self, folder: Folder) -> String {
+        match folder {
+            Folder::Top => self.path.display().to_string(),
+            _ => folder.path(),
+        }
+    }
+
+    /// Adds what `folder` holds of `kind` to `listing`.
+    fn list_folder(
+        &self,
+        kind: ObjectKind,
+        folder: Folder,
+        listing: &mut Listing,
+    ) -> Result<(), StorageError> {
+        for item in self.items(folder)? {
+            if item.file_type == FileType::Directory && folder.child(&item.name).is_some() {
+                continue;
+            }
+            match ObjectName::from_file_name(kind, &item.name) {
+                Some(name)
+                    if name.folder() == folder && item.file_type == FileType::RegularFile =>
+                {
+                    listing.objects.push((name, item.len));
+                }
+                _ => listing.foreign.push(folder.path_of(&item.name)),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Storage for LocalStorage {
+    fn create(
+        &self,
+        name: ObjectName,
+        expected_len: Option<u64>,
+    ) -> Result<Box<dyn PendingObject>, StorageError> {
+        let folder = self
+            .folder_to_fill(name.folder())
+            .map_err(|error| StorageError::from_io("create", name, error))?;
+        Ok(Box::new(PendingFile::begin(folder, name, expected_len)?))
+    }
+
+    fn read(&self, name: ObjectName, limit: u64) -> Result<Vec<u8>, StorageError> {
+        let (file, len) = self.open_object("read", name)?;
+        if len > limit {
+            return Err(StorageError::new("read", name, StorageErrorKind::TooLong));
+        }
+        let failed = |error: io::Error| StorageError::from_io("read", name, error);
+        let len = usize::try_from(len).map_err(|error| failed(io::Error::other(error)))?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(len).map_err(|error| failed(io::Error::other(error)))?;
+        bytes.resize(len, 0);
+        file.read_exact_at(&mut bytes, 0).map_err(failed)?;
+        Ok(bytes)
+    }
+
+    fn read_range(
+        &self,
+        name: ObjectName,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), StorageError> {
+        let (file, len) = self.open_object("read", name)?;
+        let end = u64::try_from(buffer.len()).ok().and_then(|wanted| offset.checked_add(wanted));
+        if end.is_none_or(|end| end > len) {
+            return Err(StorageError::new("read", name, StorageErrorKind::Truncated));
+        }
+        file.read_exact_at(buffer, offset)
+            .map_err(|error| StorageError::from_io("read", name, error))
+    }
+
+    fn len(&self, name: ObjectName) -> Result<u64, StorageError> {
+        self.folder(name.folder())
+            .and_then(|folder| handle::object_len(&folder, &name.file_name()))
+            .map_err(|error| StorageError::from_io("measure", name, error))
+    }
+
+    fn list(&self, kind: ObjectKind) -> Result<Listing, StorageError> {
+        let mut listing = Listing::default();
+        if kind == ObjectKind::Pack {
+            for item in self.items(Folder::Packs)? {
+                match Folder::Packs.child(&item.name) {
+                    Some(fan) if item.file_type == FileType::Directory => {
+                        self.list_folder(kind, fan, &mut listing)?;
+                    }
+                    _ => listing.foreign.push(Folder::Packs.path_of(&item.name)),
+                }
+            }
+        } else {
+            self.list_folder(kind, kind.folder(), &mut listing)?;
+        }
+        listing.objects.sort_unstable();
+        listing.foreign.sort_unstable();
+        Ok(listing)
+    }
+
+    fn delete(&self, name: ObjectName) -> Result<(), StorageError> {
+        let failed = |error: io::Error| StorageError::from_io("delete", name, error);
+        let folder = match self.folder(name.folder()) {
+            Ok(folder) => folder,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed(error)),
+        };
+        match rustix::fs::unlinkat(&*folder, name.file_name(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(failed(error.into())),
+        }
+        // Also after "no such file": whoever unlinked it may have died before this step.
+        handle::sync_folder(&folder).map_err(failed)
+    }
+
+    fn verify_place(&self) -> Result<(), StorageError> {
+        let lost = |source| StorageError {
+            operation: "find",
+            object: self.path.display().to_string(),
+            kind: StorageErrorKind::PlaceLost,
+            source,
+        };
+        let held = self.top.metadata().map_err(|error| lost(Some(error)))?;
+        let found = std::fs::metadata(&self.path).map_err(|error| lost(Some(error)))?;
+        // The held handle keeps its inode from being given to another folder, so equal numbers
+        // also say that the folder is not one that was removed.
+        if (held.dev(), held.ino()) == (found.dev(), found.ino()) {
+            Ok(())
+        } else {
+            Err(lost(None))
+        }
+    }
+
+    fn sweep_abandoned(&self) -> Result<u64, StorageError> {
+        let mut swept = 0;
+        for folder in std::iter::once(Folder::Top).chain(Folder::all_below_top()) {
+            let failed = |error| StorageError::from_io("sweep", self.label(folder), error);
+            match self.folder_afresh(folder) {
+                Ok(handle) => swept += handle::sweep(&handle).map_err(failed)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(swept)
+    }
+}
