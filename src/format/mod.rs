@@ -1,5 +1,6 @@
 //! What the bytes of a repository mean: pure encoders and decoders, no I/O.
 
+pub mod config;
 pub mod entry;
 
 /// Bytes that are not what they should be.
