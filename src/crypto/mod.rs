@@ -2,7 +2,9 @@
 
 pub(crate) mod aead;
 pub mod header;
+pub mod key_file;
 pub mod keys;
+pub mod passphrase;
 pub mod seal;
 pub(crate) mod text;
 

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod entry;
+pub mod key_slot;
 
 /// Bytes that are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
