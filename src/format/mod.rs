@@ -1,6 +1,8 @@
 //! What the bytes of a repository mean: pure encoders and decoders, no I/O.
 
+pub mod config;
 pub mod entry;
+pub mod key_slot;
 
 /// Bytes that are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
