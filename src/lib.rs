@@ -2,9 +2,12 @@
 //! file trees.
 #![doc = include_str!("../ARCHITECTURE.md")]
 
+pub mod chunk;
+pub mod codec;
 pub mod crypto;
 pub mod event;
 pub mod format;
 pub mod id;
+pub mod repo;
 pub mod source;
 pub mod storage;

@@ -17,7 +17,8 @@ const CONTENT_PAGE_ID: &str = "gabion 2026-11 content page id";
 const DATA_SEALING: &str = "gabion 2026-11 data sealing";
 const CONFIG_MAC: &str = "gabion 2026-11 config mac";
 const PAGE_CUT: &str = "gabion 2026-11 page cut";
-const CHUNKER_SEED: &str = "gabion 2026-11 chunker seed";
+const CHUNKER_GEAR: &str = "gabion 2026-11 chunker gear";
+const CACHE_CHECK: &str = "gabion 2026-11 cache check";
 
 /// The one secret of a repository, from which all its other keys follow. Drawn once at `init`,
 /// kept only wrapped in key slots (or, when nothing is sealed, in the open in the config).
@@ -65,14 +66,14 @@ pub struct Keys {
     data_sealing: [u8; KEY_LEN],
     config_mac: [u8; KEY_LEN],
     page_cut: [u8; KEY_LEN],
-    chunker_seed: u64,
+    chunker_gear: [u8; KEY_LEN],
+    cache_check: [u8; KEY_LEN],
 }
 
 impl Keys {
     /// All keys that follow from `master`.
     pub fn derive(master: &MasterKey) -> Self {
         let key = |context| blake3::derive_key(context, &master.0);
-        let seed = Zeroizing::new(key(CHUNKER_SEED));
         Self {
             content_id: key(CONTENT_ID),
             page_id: key(PAGE_ID),
@@ -80,7 +81,8 @@ impl Keys {
             data_sealing: key(DATA_SEALING),
             config_mac: key(CONFIG_MAC),
             page_cut: key(PAGE_CUT),
-            chunker_seed: first_u64(&seed),
+            chunker_gear: key(CHUNKER_GEAR),
+            cache_check: key(CACHE_CHECK),
         }
     }
 
@@ -100,9 +102,22 @@ impl Keys {
         first_u64(blake3::keyed_hash(&self.page_cut, path).as_bytes())
     }
 
-    /// What the chunker's gear table is keyed with.
-    pub fn chunker_seed(&self) -> u64 {
-        self.chunker_seed
+    /// The chunker's gear table: 256 numbers of 64 bits, little-endian, from the key's extended
+    /// output (BLAKE3 as an extendable-output function over nothing).
+    pub fn chunker_gear(&self) -> Zeroizing<[u64; 256]> {
+        let mut output = blake3::Hasher::new_keyed(&self.chunker_gear).finalize_xof();
+        let mut table = Zeroizing::new([0; 256]);
+        for number in table.iter_mut() {
+            let mut bytes = [0; 8];
+            output.fill(&mut bytes);
+            *number = u64::from_le_bytes(bytes);
+        }
+        table
+    }
+
+    /// What rows of the client's cached catalogue are checked with.
+    pub fn cache_check(&self) -> &[u8; KEY_LEN] {
+        &self.cache_check
     }
 
     /// Authenticates the config's `bytes`.
@@ -186,7 +201,11 @@ mod tests {
                 to_hex(&keys.config_mac(b"gabion")),
                 "999e917f9aeca7a17932c8335790ea66d81d57d162638c98fa8a54ee275b925e",
             ),
-            (format!("{:016x}", keys.chunker_seed()), "69f85126420f34c1"),
+            (format!("{:016x}{:016x}", keys.chunker_gear()[0], keys.chunker_gear()[255]), "07e158f3e941dd0627058d451d4cd444"),
+            (
+                to_hex(&keys.cache_check),
+                "a1ab01e30f343f259d6aa24df0aca3ef4888816f4793b585b1aff41f01e12878",
+            ),
             (format!("{:016x}", keys.page_cut_hash(b"a/b")), "7d5f9cfc5876521d"),
         ];
         for (found, expected) in golden {
@@ -217,7 +236,7 @@ mod tests {
         assert_ne!(one, two);
         let (one, two) = (Keys::derive(&one), Keys::derive(&two));
         assert_ne!(one.chunk_id(ChunkKind::Content, b"x"), two.chunk_id(ChunkKind::Content, b"x"));
-        assert_ne!(one.chunker_seed(), two.chunker_seed());
+        assert_ne!(one.chunker_gear(), two.chunker_gear());
         assert_ne!(one.page_cut_hash(b"x"), two.page_cut_hash(b"x"));
     }
 

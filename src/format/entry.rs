@@ -152,3 +152,20 @@ pub struct Entry {
     /// Its bytes.
     pub content: Content,
 }
+
+impl EntryKind {
+    /// The kind that is written as `byte`.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::File,
+            2 => Self::Directory,
+            3 => Self::Symlink,
+            4 => Self::Fifo,
+            5 => Self::Socket,
+            6 => Self::CharDevice,
+            7 => Self::BlockDevice,
+            8 => Self::Stream,
+            _ => return None,
+        })
+    }
+}

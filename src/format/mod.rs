@@ -3,6 +3,12 @@
 pub mod config;
 pub mod entry;
 pub mod key_slot;
+pub mod pack;
+pub mod page;
+pub mod path;
+pub mod segment;
+pub mod snapshot;
+pub mod wire;
 
 /// Bytes that are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,0 +1,132 @@
+//! Leaf pages: the entries themselves.
+
+use std::sync::Arc;
+
+use super::columns::Paths;
+use crate::format::entry::{Content, Entry, EntryKind, Metadata, Owner, Timestamp, Xattr};
+
+/// What a walk compares to tell whether an entry changed: plain numbers, decoded for every entry
+/// of a page, while the rest is decoded only when asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryStat {
+    /// What the entry is.
+    pub kind: EntryKind,
+    /// See [`Metadata::unsettled`].
+    pub unsettled: bool,
+    /// Last change of the content.
+    pub mtime: Timestamp,
+    /// Last change of content or metadata.
+    pub ctime: Timestamp,
+    /// Inode number.
+    pub inode: u64,
+    /// Stable identity of the file system.
+    pub filesystem: u64,
+    /// Plain length in bytes.
+    pub size: u64,
+}
+
+/// The fixed-size part of an entry beside its stat.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rest {
+    pub(super) mode: u16,
+    pub(super) owner: u32,
+    pub(super) xattrs: u32,
+    pub(super) links: u32,
+}
+
+/// A decoded leaf page. Everything in it has been checked; entries are made on demand.
+#[derive(Debug, Clone)]
+pub struct Leaf {
+    pub(super) paths: Paths,
+    pub(super) stats: Vec<EntryStat>,
+    pub(super) rest: Vec<Rest>,
+    pub(super) owners: Vec<Arc<Owner>>,
+    pub(super) xattrs: Vec<Arc<[Xattr]>>,
+    pub(super) targets: Vec<(usize, Box<[u8]>)>,
+    pub(super) devices: Vec<(usize, u64)>,
+    pub(super) contents: Vec<Content>,
+}
+
+impl Leaf {
+    /// How many entries it has.
+    pub fn len(&self) -> usize {
+        self.stats.len()
+    }
+
+    /// Whether it has none (only the single page of an empty snapshot has not).
+    pub fn is_empty(&self) -> bool {
+        self.stats.is_empty()
+    }
+
+    /// The path of the entry at `at`.
+    pub fn path(&self, at: usize) -> &[u8] {
+        self.paths.get(at)
+    }
+
+    /// What a walk compares of the entry at `at`.
+    pub fn stat(&self, at: usize) -> &EntryStat {
+        &self.stats[at]
+    }
+
+    /// The content of the entry at `at`.
+    pub fn content(&self, at: usize) -> &Content {
+        &self.contents[at]
+    }
+
+    /// The position of the first entry whose path is not before `path`.
+    pub fn lower_bound(&self, path: &[u8]) -> usize {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            if crate::format::path::compare(self.path(middle), path).is_lt() {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// The whole entry at `at`.
+    pub fn entry(&self, at: usize) -> Entry {
+        let (stat, rest) = (&self.stats[at], &self.rest[at]);
+        let find = |list: &[(usize, u64)]| {
+            list.binary_search_by_key(&at, |item| item.0).map_or(0, |found| list[found].1)
+        };
+        let target = self.targets.binary_search_by_key(&at, |item| item.0);
+        let meta = Metadata {
+            kind: stat.kind,
+            mode: rest.mode,
+            owner: Arc::clone(&self.owners[rest.owner as usize]),
+            mtime: stat.mtime,
+            ctime: stat.ctime,
+            inode: stat.inode,
+            filesystem: stat.filesystem,
+            links: rest.links,
+            size: stat.size,
+            device: find(&self.devices),
+            xattrs: Arc::clone(&self.xattrs[rest.xattrs as usize]),
+            target: target.map_or_else(|_| Box::default(), |found| self.targets[found].1.clone()),
+            unsettled: stat.unsettled,
+        };
+        Entry { path: self.path(at).into(), meta, content: self.contents[at].clone() }
+    }
+}
+
+pub(super) fn is_device(kind: EntryKind) -> bool {
+    matches!(kind, EntryKind::CharDevice | EntryKind::BlockDevice)
+}
+
+pub(super) fn has_content(kind: EntryKind) -> bool {
+    matches!(kind, EntryKind::File | EntryKind::Stream)
+}
+
+pub(super) const CONTENT_EMPTY: u64 = 0;
+pub(super) const CONTENT_INLINE: u64 = 1;
+pub(super) const CONTENT_PAGED: u64 = 2;
+/// From here on: a list of (value - CONTENT_LIST) items.
+pub(super) const CONTENT_LIST: u64 = 3;
+
+#[cfg(test)]
+#[path = "leaf_tests.rs"]
+mod tests;

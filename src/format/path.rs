@@ -1,0 +1,119 @@
+//! Paths as the keys of a snapshot's sorted map: raw bytes, components separated by `/`, no
+//! leading or trailing slash.
+
+use std::cmp::Ordering;
+
+/// Longest path that a snapshot can hold, in bytes. Far beyond what a system call takes at once
+/// (trees deeper than that exist), yet small enough that a hostile page cannot eat the memory.
+pub const MAX_PATH_LEN: usize = 1 << 20;
+
+/// Component-wise order: a folder comes directly before everything in it, so that a subtree is one
+/// contiguous range. It is the byte order with `/` taken as 0 (no name holds a 0 byte).
+pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
+    let rank = |byte: u8| if byte == b'/' { 0 } else { byte };
+    let common = a.iter().zip(b).position(|(x, y)| x != y);
+    match common {
+        Some(at) => rank(a[at]).cmp(&rank(b[at])),
+        None => a.len().cmp(&b.len()),
+    }
+}
+
+/// Whether `path` is `folder` or lies in it. The empty path holds everything.
+pub fn is_within(path: &[u8], folder: &[u8]) -> bool {
+    folder.is_empty()
+        || path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+/// The folder that holds `path`: empty for a path of one component.
+pub fn parent(path: &[u8]) -> &[u8] {
+    path.iter().rposition(|&byte| byte == b'/').map_or(b"", |at| &path[..at])
+}
+
+/// The last component of `path`.
+pub fn name(path: &[u8]) -> &[u8] {
+    path.iter().rposition(|&byte| byte == b'/').map_or(path, |at| &path[at + 1..])
+}
+
+/// Why `path` cannot be a key, or nothing. What passes can be walked down from a folder handle one
+/// component at a time without ever leaving it.
+pub fn problem(path: &[u8]) -> Option<&'static str> {
+    if path.is_empty() {
+        return Some("empty path");
+    }
+    if path.len() > MAX_PATH_LEN {
+        return Some("path too long");
+    }
+    path.split(|&byte| byte == b'/').find_map(|component| match component {
+        b"" => Some("path with an empty component"),
+        b"." | b".." => Some("path with a . or .. component"),
+        _ if component.contains(&0) => Some("path with a zero byte"),
+        _ => None,
+    })
+}
+
+/// `path` for people: with the leading slash, odd bytes escaped.
+pub fn display(path: &[u8]) -> String {
+    format!("/{}", printable(path))
+}
+
+/// `bytes` with control characters and what is not UTF-8 escaped, so that a name cannot play
+/// tricks on a terminal or forge a second line.
+pub fn printable(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for part in bytes.utf8_chunks() {
+        for c in part.valid().chars() {
+            if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+        }
+        for byte in part.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_subtree_is_contiguous() {
+        let mut paths: Vec<&[u8]> = vec![b"a.b", b"a", b"a/b", b"a-b", b"a/b/c", b"a b", b"b"];
+        paths.sort_by(|a, b| compare(a, b));
+        assert_eq!(paths, [&b"a"[..], b"a/b", b"a/b/c", b"a b", b"a-b", b"a.b", b"b"]);
+    }
+
+    #[test]
+    fn relations() {
+        assert!(is_within(b"a/b", b"a") && is_within(b"a", b"a") && is_within(b"a", b""));
+        assert!(!is_within(b"ab", b"a"));
+        assert_eq!((parent(b"a/b/c"), name(b"a/b/c")), (&b"a/b"[..], &b"c"[..]));
+        assert_eq!((parent(b"a"), name(b"a")), (&b""[..], &b"a"[..]));
+    }
+
+    #[test]
+    fn what_could_leave_the_target_is_no_path() {
+        for bad in [&b""[..], b"/a", b"a/", b"a//b", b".", b"..", b"a/../b", b"a/.", b"a\0b"] {
+            assert!(problem(bad).is_some(), "{bad:?}");
+        }
+        for good in [&b"a"[..], b"a/b", b"...", b".a", b"a\nb", b"\xff"] {
+            assert!(problem(good).is_none(), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn odd_bytes_are_escaped() {
+        assert_eq!(printable(b"a\x1b[2J\n\xff\xc3\xa9"), "a\\u{1b}[2J\\n\\xff\u{e9}");
+    }
+
+    proptest! {
+        #[test]
+        fn order_is_that_of_the_component_lists(
+            a in "[ab.-]a?(/[ab.-]b?){0,4}", b in "[ab.-]a?(/[ab.-]b?){0,4}",
+        ) {
+            let list = |path: &str| path.split('/').map(str::to_owned).collect::<Vec<_>>();
+            prop_assert_eq!(compare(a.as_bytes(), b.as_bytes()), list(&a).cmp(&list(&b)));
+        }
+    }
+}

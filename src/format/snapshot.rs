@@ -1,0 +1,269 @@
+//! Snapshots and the objects that lead up to them: what is sealed under `snapshots/`, `roots/` and
+//! `sessions/`.
+
+use serde::{Deserialize, Serialize};
+
+use super::DecodeError;
+use super::entry::Timestamp;
+use crate::id::{ChunkId, PackId, SessionId, SnapshotId};
+
+/// Longest body of a snapshot, root or session, in bytes.
+pub const MAX_RECORD_LEN: u64 = 1 << 20;
+
+/// Raw bytes as text where they are UTF-8, else as hexadecimal digits in an object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RawBytes(pub Vec<u8>);
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum RawBytesForm {
+    Text(String),
+    Hex { hex: String },
+}
+
+impl Serialize for RawBytes {
+    fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(&self.0) {
+            Ok(text) => RawBytesForm::Text(text.to_owned()),
+            Err(_) => {
+                RawBytesForm::Hex { hex: self.0.iter().map(|byte| format!("{byte:02x}")).collect() }
+            }
+        }
+        .serialize(out)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawBytes {
+    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        match RawBytesForm::deserialize(input)? {
+            RawBytesForm::Text(text) => Ok(Self(text.into_bytes())),
+            RawBytesForm::Hex { hex } => {
+                let pairs = hex.as_bytes().chunks(2).map(|pair| {
+                    let digits = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?;
+                    u8::from_str_radix(digits, 16).ok()
+                });
+                let bytes = pairs.collect::<Option<Vec<u8>>>();
+                bytes.map(Self).ok_or_else(|| serde::de::Error::custom("not hexadecimal"))
+            }
+        }
+    }
+}
+
+/// A moment as stored: seconds since 1970-01-01 UTC and nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Moment {
+    /// Whole seconds.
+    pub seconds: i64,
+    /// 0 to 999 999 999.
+    pub nanos: u32,
+}
+
+impl From<Moment> for Timestamp {
+    fn from(moment: Moment) -> Self {
+        Self { seconds: moment.seconds, nanos: moment.nanos }
+    }
+}
+
+impl From<Timestamp> for Moment {
+    fn from(time: Timestamp) -> Self {
+        Self { seconds: time.seconds, nanos: time.nanos }
+    }
+}
+
+/// What a snapshot remembers of a stream beside its entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct StreamRecord {
+    /// The stream's name: its path in the snapshot.
+    pub name: String,
+    /// When its command was started.
+    pub started: Moment,
+    /// When its end was reached and the command's success was known.
+    pub ended: Moment,
+    /// Plain length in bytes.
+    pub bytes: u64,
+    /// The known format whose end mark was found ("pg_dump"), if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+}
+
+/// Counts of what a snapshot holds and what it cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SnapshotCounts {
+    /// Entries of all kinds.
+    pub entries: u64,
+    /// Plain bytes of all files and streams.
+    pub bytes: u64,
+    /// Entries that the parent did not have, or has otherwise.
+    pub changed_entries: u64,
+    /// Plain bytes that were read from the source.
+    pub read_bytes: u64,
+    /// Plain bytes that were new to the repository.
+    pub new_bytes: u64,
+    /// Bytes that were added to the repository.
+    pub stored_bytes: u64,
+}
+
+/// A confirmed record naming a root page at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Snapshot {
+    /// The snapshot's own id, equal to the object's name.
+    pub id: SnapshotId,
+    /// Top page of the sorted map of entries.
+    pub root: ChunkId,
+    /// The time the snapshot is of, as users see it (`--time`, else when it was begun).
+    pub time: Moment,
+    /// When the walk began; what changed later than just before it may have been missed and is
+    /// read again by the next snapshot.
+    pub scan_started: Moment,
+    /// The machine it was taken on.
+    pub host: String,
+    /// Who took it.
+    pub user: String,
+    /// The sources as named, absolute.
+    pub paths: Vec<RawBytes>,
+    /// The streams, in the order in which they ran.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<StreamRecord>,
+    /// Free words to find it by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// The job that took it, if a configured one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// The snapshot whose entries it was merged with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<SnapshotId>,
+    /// How many sources could not be read, or not whole: 0 for a complete snapshot.
+    #[serde(default)]
+    pub problems: u64,
+    /// Counts.
+    pub counts: SnapshotCounts,
+    /// Version of the program that took it.
+    pub program: String,
+}
+
+/// A root that is not (or not yet) a confirmed snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Root {
+    /// All that a snapshot will be, published before the last look at the marks.
+    Tentative {
+        /// The session it belongs to.
+        session: SessionId,
+        /// The snapshot as it will be confirmed.
+        snapshot: Box<Snapshot>,
+    },
+    /// How far an unfinished snapshot has come: later runs take finished files over from it.
+    Checkpoint {
+        /// The session it belongs to.
+        session: SessionId,
+        /// Top page of the entries so far.
+        root: ChunkId,
+        /// See [`Snapshot::scan_started`].
+        scan_started: Moment,
+        /// See [`Snapshot::host`].
+        host: String,
+        /// See [`Snapshot::paths`].
+        paths: Vec<RawBytes>,
+    },
+}
+
+/// A writer's or pruner's announced presence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Session {
+    /// The session's own id, equal to the object's name.
+    pub id: SessionId,
+    /// "snapshot" or "prune".
+    pub role: String,
+    /// The machine, for people.
+    pub host: String,
+    /// The process there, for people.
+    pub process: u32,
+    /// When it began by its own clock, for people; nothing is decided by it.
+    pub started: Moment,
+}
+
+/// The announced condemnation of packs: monotone, never taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Mark {
+    /// The pruner's session.
+    pub session: SessionId,
+    /// The packs that no new snapshot may rely on.
+    pub packs: Vec<PackId>,
+}
+
+/// Encodes a record as the JSON that is sealed.
+///
+/// # Panics
+/// Never for the records of this module: they hold nothing that JSON cannot express.
+pub fn encode<T: Serialize>(record: &T) -> Vec<u8> {
+    serde_json::to_vec(record).expect("records are plain data")
+}
+
+/// Decodes a record; unknown fields are left out, so that later versions may add some.
+///
+/// # Errors
+/// When `bytes` are no such record.
+pub fn decode<'a, T: Deserialize<'a>>(
+    what: &'static str,
+    bytes: &'a [u8],
+) -> Result<T, DecodeError> {
+    if bytes.len() as u64 > MAX_RECORD_LEN {
+        return Err(DecodeError::new(what, "too long"));
+    }
+    serde_json::from_slice(bytes).map_err(|error| DecodeError::new(what, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot() -> Snapshot {
+        let moment = Moment { seconds: 1_700_000_000, nanos: 5 };
+        Snapshot {
+            id: SnapshotId([1; 16]),
+            root: ChunkId([2; 32]),
+            time: moment,
+            scan_started: moment,
+            host: "box".into(),
+            user: "me".into(),
+            paths: vec![RawBytes(b"/a".to_vec()), RawBytes(b"/\xff".to_vec())],
+            streams: vec![StreamRecord {
+                name: "db.sql".into(),
+                started: moment,
+                ended: moment,
+                bytes: 1,
+                format: None,
+            }],
+            tags: vec!["nightly".into()],
+            job: None,
+            parent: Some(SnapshotId([3; 16])),
+            problems: 0,
+            counts: SnapshotCounts::default(),
+            program: "0.1.0".into(),
+        }
+    }
+
+    #[test]
+    fn records_round_trip() {
+        let bytes = encode(&snapshot());
+        assert_eq!(decode::<Snapshot>("snapshot", &bytes).unwrap(), snapshot());
+        let root = Root::Tentative { session: SessionId([4; 16]), snapshot: Box::new(snapshot()) };
+        assert_eq!(decode::<Root>("root", &encode(&root)).unwrap(), root);
+    }
+
+    #[test]
+    fn unknown_fields_are_left_out_and_missing_ones_refused() {
+        let text = String::from_utf8(encode(&snapshot())).unwrap();
+        let more = text.replacen('{', "{\"of-a-later-version\":[1,2],", 1);
+        assert_eq!(decode::<Snapshot>("snapshot", more.as_bytes()).unwrap(), snapshot());
+        let less = text.replace("\"host\"", "\"hoist\"");
+        assert!(decode::<Snapshot>("snapshot", less.as_bytes()).is_err());
+        assert!(decode::<Snapshot>("snapshot", &[b' '; (1 << 20) + 1]).is_err());
+    }
+}

@@ -1,0 +1,358 @@
+//! The index: where every chunk lies. Derived from the packs' footers, kept in the client's cache
+//! folder, never in the repository. Lost, damaged, stale or foreign, it is set aside and made anew.
+
+mod catalogue;
+mod footers;
+mod run;
+mod runs;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use catalogue::{Catalogue, CatalogueError, PackRow};
+use footers::FooterCache;
+pub use footers::PackFooter;
+use run::Place;
+use runs::Runs;
+
+use crate::codec::Encoding;
+use crate::crypto::ChunkKind;
+use crate::format::pack::Footer;
+use crate::id::{ChunkId, PackId, RepositoryId, SegmentId};
+
+/// Chunk ids are keyed hashes already: their first bytes are as good as any hash of them.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    /// The id's bytes come last, behind their length.
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(head) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*head);
+        }
+    }
+}
+
+/// A map from chunk id.
+pub type IdMap<V> = HashMap<ChunkId, V, BuildHasherDefault<IdHasher>>;
+/// A set of chunk ids.
+pub type IdSet = HashSet<ChunkId, BuildHasherDefault<IdHasher>>;
+
+/// Where a chunk's bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// The pack.
+    pub pack: PackId,
+    /// The number of the block in the pack: its seal depends on it.
+    pub block: u32,
+    /// Offset of the block in the pack, in bytes.
+    pub block_offset: u64,
+    /// Stored length of the block, in bytes.
+    pub block_stored_len: u32,
+    /// Plain length of the block, in bytes.
+    pub block_plain_len: u32,
+    /// Encoding of the block.
+    pub encoding: Encoding,
+    /// Offset of the chunk in the plain block, in bytes.
+    pub offset: u32,
+    /// Plain length of the chunk, in bytes.
+    pub len: u32,
+    /// What the chunk belongs to.
+    pub kind: ChunkKind,
+}
+
+/// A pack that is to be taken in: its id, its whole length in bytes, its footer.
+#[derive(Debug, Clone)]
+pub struct NewPack {
+    /// The pack.
+    pub id: PackId,
+    /// Its stored length, in bytes.
+    pub len: u64,
+    /// Its footer, encoded.
+    pub encoded: Vec<u8>,
+    /// Its footer.
+    pub footer: Footer,
+}
+
+/// Where the index keeps its files.
+#[derive(Debug, Clone)]
+pub struct CacheFolder(PathBuf);
+
+impl CacheFolder {
+    /// The folder of one repository below the cache folder `base`. SQLite's locks do not work on
+    /// network file systems; the caller passes none then and lives with an index in memory.
+    pub fn new(base: &Path, repository: RepositoryId) -> Self {
+        Self(base.join(repository.to_string()))
+    }
+
+    /// The folder's path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+/// The index of one repository.
+#[derive(Debug)]
+pub struct Index {
+    catalogue: Mutex<Catalogue>,
+    folder: Option<CacheFolder>,
+    packs: BTreeMap<u32, PackRow>,
+    numbers: HashMap<PackId, u32>,
+    condemned: HashSet<u32>,
+    runs: Runs,
+    /// Chunks of packs that no run covers.
+    recent: IdMap<Place>,
+    footers: Mutex<FooterCache>,
+}
+
+/// The cached files cannot be used and should be made anew.
+#[derive(Debug, thiserror::Error)]
+#[error("the cached index cannot be used: {0}")]
+pub struct UnusableIndex(String);
+
+impl From<CatalogueError> for UnusableIndex {
+    fn from(error: CatalogueError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for UnusableIndex {
+    fn from(error: std::io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Index {
+    /// Opens the index in `folder`, or makes an empty one; without a folder it lives in memory.
+    ///
+    /// # Errors
+    /// When what is in the folder is damaged, foreign or cannot be reached.
+    pub fn open(
+        folder: Option<CacheFolder>,
+        repository: RepositoryId,
+        check_key: &[u8; 32],
+    ) -> Result<Self, UnusableIndex> {
+        if let Some(folder) = &folder {
+            make_private_folder(folder.path())?;
+        }
+        let path = folder.as_ref().map(|folder| folder.path().join("index.sqlite"));
+        let catalogue = Catalogue::open(path.as_deref(), repository, check_key)?;
+        let packs = catalogue.packs()?;
+        let runs = match &folder {
+            Some(folder) => Runs::open(folder.path(), &catalogue)?,
+            None => Runs::default(),
+        };
+        let mut index = Self {
+            catalogue: Mutex::new(catalogue),
+            folder,
+            numbers: packs.iter().map(|row| (row.id, row.no)).collect(),
+            packs: packs.iter().map(|row| (row.no, *row)).collect(),
+            condemned: HashSet::new(),
+            recent: IdMap::default(),
+            footers: Mutex::default(),
+            runs,
+        };
+        let covered = index.runs.last_pack();
+        for row in packs.iter().filter(|row| covered.is_none_or(|last| row.no > last)) {
+            let footer = index.read_footer(row)?;
+            index.remember(row.no, &footer);
+        }
+        Ok(index)
+    }
+
+    fn catalogue(&self) -> std::sync::MutexGuard<'_, Catalogue> {
+        self.catalogue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_footer(&self, row: &PackRow) -> Result<Footer, UnusableIndex> {
+        let bytes = self.catalogue().footer(row)?;
+        Footer::decode(&bytes).map_err(|error| UnusableIndex(error.to_string()))
+    }
+
+    fn remember(&mut self, pack: u32, footer: &Footer) {
+        for (chunk, at) in footer.chunks.iter().zip(0u32..) {
+            self.recent.insert(chunk.id, Place { pack, chunk: at });
+        }
+    }
+
+    /// The segments that were taken in.
+    ///
+    /// # Errors
+    /// When the catalogue cannot be read.
+    pub fn segments(&self) -> Result<Vec<SegmentId>, UnusableIndex> {
+        Ok(self.catalogue().segments()?)
+    }
+
+    /// The packs it knows, with their lengths.
+    pub fn packs(&self) -> impl Iterator<Item = (PackId, u64)> + '_ {
+        self.packs.values().map(|row| (row.id, row.len))
+    }
+
+    /// The length of a pack, if it is known.
+    pub fn pack_len(&self, pack: &PackId) -> Option<u64> {
+        self.numbers.get(pack).map(|no| self.packs[no].len)
+    }
+
+    /// How many chunks it knows, duplicates counted.
+    pub fn chunk_count(&self) -> u64 {
+        self.packs.values().map(|row| u64::from(row.chunks)).sum()
+    }
+
+    /// Takes in new packs.
+    ///
+    /// # Errors
+    /// When the catalogue cannot be written.
+    pub fn add(
+        &mut self,
+        segment: Option<SegmentId>,
+        packs: &[NewPack],
+    ) -> Result<(), UnusableIndex> {
+        let rows: Vec<(PackId, u64, u32, &[u8])> = packs
+            .iter()
+            .map(|pack| {
+                let chunks = u32::try_from(pack.footer.chunks.len()).unwrap_or(u32::MAX);
+                (pack.id, pack.len, chunks, &pack.encoded[..])
+            })
+            .collect();
+        let rows = self.catalogue().add(segment, &rows)?;
+        for (row, pack) in rows.iter().zip(packs) {
+            self.numbers.insert(row.id, row.no);
+            if self.packs.insert(row.no, *row).is_none() {
+                self.remember(row.no, &pack.footer);
+            }
+        }
+        self.spill()
+    }
+
+    /// Moves what is in memory to a sorted run once it is large.
+    fn spill(&mut self) -> Result<(), UnusableIndex> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        if self.recent.len() < runs::SPILL_CHUNKS {
+            return Ok(());
+        }
+        let Some((&last_pack, _)) = self.packs.last_key_value() else { return Ok(()) };
+        let mut catalogue = self.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.runs.spill(folder.path(), &mut catalogue, &self.recent, last_pack)? {
+            self.recent = IdMap::default();
+        }
+        Ok(())
+    }
+
+    /// Drops packs and segments that the repository no longer has.
+    ///
+    /// # Errors
+    /// When the catalogue cannot be written.
+    pub fn forget(
+        &mut self,
+        packs: &[PackId],
+        segments: &[SegmentId],
+    ) -> Result<(), UnusableIndex> {
+        let gone: Vec<u32> = packs.iter().filter_map(|id| self.numbers.remove(id)).collect();
+        for no in &gone {
+            self.packs.remove(no);
+        }
+        if !gone.is_empty() {
+            let packs = &self.packs;
+            self.recent.retain(|_, place| packs.contains_key(&place.pack));
+        }
+        Ok(self.catalogue().forget(&gone, segments)?)
+    }
+
+    /// From now on no chunk of these packs counts as present for new snapshots: a pruner has
+    /// announced their removal.
+    pub fn condemn(&mut self, packs: &[PackId]) {
+        self.condemned.extend(packs.iter().filter_map(|id| self.numbers.get(id)));
+    }
+
+    /// The authenticated footer of a pack.
+    fn footer(&self, no: u32) -> Result<Option<Arc<PackFooter>>, UnusableIndex> {
+        let Some(row) = self.packs.get(&no) else { return Ok(None) };
+        if let Some(found) = self.footers().get(no) {
+            return Ok(Some(found));
+        }
+        let made = Arc::new(PackFooter::new(row.id, row.len, self.read_footer(row)?));
+        self.footers().put(no, Arc::clone(&made));
+        Ok(Some(made))
+    }
+
+    fn footers(&self) -> std::sync::MutexGuard<'_, FooterCache> {
+        self.footers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The authenticated footer of `pack`, if the pack is known.
+    ///
+    /// # Errors
+    /// When the catalogue is damaged.
+    pub fn pack_footer(&self, pack: &PackId) -> Result<Option<Arc<PackFooter>>, UnusableIndex> {
+        self.numbers.get(pack).map_or(Ok(None), |no| self.footer(*no))
+    }
+
+    /// Finds a place of `id` that `accept` accepts, compared with the footer it names.
+    fn find<T>(
+        &self,
+        id: &ChunkId,
+        mut accept: impl FnMut(u32, &PackFooter, u32) -> Option<T>,
+    ) -> Result<Option<T>, UnusableIndex> {
+        let places = self.recent.get(id).copied().into_iter().chain(self.runs.places(id));
+        for place in places {
+            let Some(footer) = self.footer(place.pack)? else { continue };
+            let chunk = footer.footer.chunks.get(place.chunk as usize);
+            if chunk.is_some_and(|chunk| chunk.id == *id)
+                && let Some(found) = accept(place.pack, &footer, place.chunk)
+            {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The pack in which a new snapshot may count on finding `id`, if there is one.
+    ///
+    /// # Errors
+    /// When the catalogue is damaged.
+    pub fn holder(&self, id: &ChunkId) -> Result<Option<PackId>, UnusableIndex> {
+        if let Some(place) = self.recent.get(id)
+            && !self.condemned.contains(&place.pack)
+            && let Some(row) = self.packs.get(&place.pack)
+        {
+            // What is in memory was read from authenticated footers, whole ids and all.
+            return Ok(Some(row.id));
+        }
+        self.find(id, |no, footer, _| (!self.condemned.contains(&no)).then_some(footer.id))
+    }
+
+    /// Where the bytes of `id` are.
+    ///
+    /// # Errors
+    /// When the catalogue is damaged.
+    pub fn locate(&self, id: &ChunkId) -> Result<Option<Location>, UnusableIndex> {
+        self.find(id, |_, footer, chunk| Some(footer.location(chunk)))
+    }
+
+    /// Every place of `id`: duplicates are what a damaged pack is repaired from.
+    ///
+    /// # Errors
+    /// When the catalogue is damaged.
+    pub fn locate_all(&self, id: &ChunkId) -> Result<Vec<Location>, UnusableIndex> {
+        let mut found = Vec::new();
+        self.find(id, |_, footer, chunk| {
+            found.push(footer.location(chunk));
+            None::<()>
+        })?;
+        Ok(found)
+    }
+}
+
+fn make_private_folder(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(test)]
+mod tests;

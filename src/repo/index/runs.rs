@@ -1,0 +1,140 @@
+//! The set of sorted id runs of an index: when to write one, when to merge them.
+
+use std::collections::BinaryHeap;
+use std::path::Path;
+
+use super::catalogue::Catalogue;
+use super::run::{Place, Run, RunEntry, prefix};
+use super::{IdMap, UnusableIndex};
+use crate::id::{ChunkId, SessionId};
+
+/// Chunks that may be in memory before they are moved to a run.
+pub(super) const SPILL_CHUNKS: usize = 1 << 16;
+/// Runs that a lookup may have to look at.
+const MAX_RUNS: usize = 8;
+
+/// The runs of an index, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Runs {
+    open: Vec<OpenRun>,
+}
+
+#[derive(Debug)]
+struct OpenRun {
+    name: String,
+    last_pack: u32,
+    run: Run,
+}
+
+impl Runs {
+    pub(super) fn open(folder: &Path, catalogue: &Catalogue) -> Result<Self, UnusableIndex> {
+        let mut open = Vec::new();
+        for (name, last_pack) in catalogue.runs()? {
+            let run = Run::open(&folder.join(&name))?;
+            open.push(OpenRun { name, last_pack, run });
+        }
+        Ok(Self { open })
+    }
+
+    /// The number of the last pack whose chunks are in a run.
+    pub(super) fn last_pack(&self) -> Option<u32> {
+        self.open.last().map(|run| run.last_pack)
+    }
+
+    pub(super) fn places<'a>(&'a self, id: &ChunkId) -> impl Iterator<Item = Place> + use<'a> {
+        let id = *id;
+        self.open.iter().rev().flat_map(move |open| open.run.places(&id))
+    }
+
+    /// Writes `recent` as a new run; false when another process changed the runs meanwhile.
+    pub(super) fn spill(
+        &mut self,
+        folder: &Path,
+        catalogue: &mut Catalogue,
+        recent: &IdMap<Place>,
+        last_pack: u32,
+    ) -> Result<bool, UnusableIndex> {
+        let mut entries: Vec<RunEntry> =
+            recent.iter().map(|(id, place)| (prefix(id), *place)).collect();
+        entries.sort_unstable();
+        let name = new_name();
+        Run::write(&folder.join(&name), entries.len() as u64, entries)?;
+        if !catalogue.replace_runs(&[], &name, last_pack)? {
+            remove(folder, &name);
+            return Ok(false);
+        }
+        let run = Run::open(&folder.join(&name))?;
+        self.open.push(OpenRun { name, last_pack, run });
+        if self.open.len() > MAX_RUNS {
+            self.merge(folder, catalogue)?;
+        }
+        Ok(true)
+    }
+
+    /// Merges the newest runs that are together no smaller than the one before them, so that each
+    /// entry is rewritten only a logarithmic number of times.
+    fn merge(&mut self, folder: &Path, catalogue: &mut Catalogue) -> Result<(), UnusableIndex> {
+        let mut first = self.open.len() - 2;
+        let mut sum = self.open[first].run.len() + self.open[first + 1].run.len();
+        while first > 0 && self.open[first - 1].run.len() <= 2 * sum {
+            first -= 1;
+            sum += self.open[first].run.len();
+        }
+        let merged = &self.open[first..];
+        let name = new_name();
+        Run::write(&folder.join(&name), sum, Merge::new(merged))?;
+        let old: Vec<String> = merged.iter().map(|run| run.name.clone()).collect();
+        let Some(last_pack) = self.last_pack() else { return Ok(()) };
+        if !catalogue.replace_runs(&old, &name, last_pack)? {
+            remove(folder, &name);
+            return Ok(());
+        }
+        self.open.truncate(first);
+        let run = Run::open(&folder.join(&name))?;
+        self.open.push(OpenRun { name, last_pack, run });
+        old.iter().for_each(|name| remove(folder, name));
+        Ok(())
+    }
+}
+
+/// A name that no run ever had.
+fn new_name() -> String {
+    format!("{}.ids", SessionId::random())
+}
+
+/// Removes a cached file; one that stays only takes space.
+#[expect(clippy::disallowed_methods, reason = "the cache is no part of the repository")]
+fn remove(folder: &Path, name: &str) {
+    let _ = std::fs::remove_file(folder.join(name));
+}
+
+/// The entries of several runs in one order.
+struct Merge<'a> {
+    runs: &'a [OpenRun],
+    /// The next entry of each run, smallest on top.
+    heads: BinaryHeap<std::cmp::Reverse<(RunEntry, usize, u64)>>,
+}
+
+impl<'a> Merge<'a> {
+    fn new(runs: &'a [OpenRun]) -> Self {
+        let mut merge = Self { runs, heads: BinaryHeap::new() };
+        (0..runs.len()).for_each(|run| merge.push(run, 0));
+        merge
+    }
+
+    fn push(&mut self, run: usize, at: u64) {
+        if at < self.runs[run].run.len() {
+            self.heads.push(std::cmp::Reverse((self.runs[run].run.entry(at), run, at)));
+        }
+    }
+}
+
+impl Iterator for Merge<'_> {
+    type Item = RunEntry;
+
+    fn next(&mut self) -> Option<RunEntry> {
+        let std::cmp::Reverse((entry, run, at)) = self.heads.pop()?;
+        self.push(run, at + 1);
+        Some(entry)
+    }
+}

@@ -1,0 +1,91 @@
+//! Tests of the index as a whole.
+
+use super::*;
+use crate::format::pack::FooterChunk;
+
+fn id(n: u32) -> ChunkId {
+    ChunkId(*blake3::hash(&n.to_le_bytes()).as_bytes())
+}
+
+fn pack(ids: std::ops::Range<u32>) -> NewPack {
+    let mut footer = Footer::default();
+    let chunks: Vec<FooterChunk> =
+        ids.map(|n| FooterChunk { kind: ChunkKind::Content, id: id(n), len: n % 1000 }).collect();
+    for block in chunks.chunks(1000) {
+        footer.push(100, Encoding::Raw, block);
+    }
+    NewPack { id: PackId::random(), len: footer.end() + 100, encoded: footer.encode(), footer }
+}
+
+fn open(base: &Path) -> Result<Index, UnusableIndex> {
+    let repository = RepositoryId([7; 16]);
+    Index::open(Some(CacheFolder::new(base, repository)), repository, &[1; 32])
+}
+
+#[test]
+fn finds_chunks_in_memory_and_in_runs_and_after_reopening() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut index = open(folder.path()).unwrap();
+    for at in 0..12 {
+        index.add(None, &[pack(at * 60_000..(at + 1) * 60_000)]).unwrap();
+    }
+    for index in [index, open(folder.path()).unwrap()] {
+        assert_eq!(index.chunk_count(), 720_000);
+        assert!(index.runs.last_pack().is_some());
+        for n in (0..720_000).step_by(997) {
+            let location = index.locate(&id(n)).unwrap().unwrap();
+            assert_eq!(location.len, n % 1000);
+            assert_eq!(index.holder(&id(n)).unwrap(), Some(location.pack));
+        }
+        assert_eq!(index.locate(&id(720_000)).unwrap(), None);
+    }
+}
+
+#[test]
+fn forgotten_and_condemned_packs_hold_nothing_for_new_snapshots() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut index = open(folder.path()).unwrap();
+    let packs = [pack(0..70_000), pack(0..10), pack(5..20)];
+    packs.iter().for_each(|pack| index.add(None, std::slice::from_ref(pack)).unwrap());
+    index.condemn(&[packs[0].id]);
+    assert_eq!(index.holder(&id(3)).unwrap(), Some(packs[1].id));
+    assert_eq!(index.holder(&id(50_000)).unwrap(), None);
+    assert!(index.locate(&id(50_000)).unwrap().is_some());
+    assert_eq!(index.locate_all(&id(15)).unwrap().len(), 2);
+    index.forget(&[packs[0].id, packs[1].id], &[]).unwrap();
+    assert_eq!(index.locate(&id(50_000)).unwrap(), None);
+    assert_eq!(index.locate(&id(15)).unwrap().unwrap().pack, packs[2].id);
+    drop(index);
+    assert_eq!(open(folder.path()).unwrap().packs().count(), 1);
+}
+
+#[test]
+fn two_processes_may_share_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut one, mut two) = (open(folder.path()).unwrap(), open(folder.path()).unwrap());
+    let (a, b) = (pack(0..70_000), pack(70_000..140_000));
+    one.add(Some(SegmentId([1; 16])), &[a.clone(), b.clone()]).unwrap();
+    two.add(Some(SegmentId([1; 16])), &[a.clone(), b.clone()]).unwrap();
+    for index in [one, two, open(folder.path()).unwrap()] {
+        assert_eq!(index.packs().count(), 2);
+        assert_eq!(index.segments().unwrap(), [SegmentId([1; 16])]);
+        assert_eq!(index.holder(&id(139_999)).unwrap(), Some(b.id));
+    }
+}
+
+#[test]
+fn a_foreign_a_damaged_and_a_forged_catalogue_are_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut index = open(folder.path()).unwrap();
+    index.add(None, &[pack(0..10)]).unwrap();
+    drop(index);
+    let repository = RepositoryId([7; 16]);
+    let place = || Some(CacheFolder::new(folder.path(), repository));
+    assert!(Index::open(place(), RepositoryId([8; 16]), &[1; 32]).is_err());
+    assert!(Index::open(place(), repository, &[2; 32]).is_err(), "made with another key");
+    let file = place().unwrap().path().join("index.sqlite");
+    let db = rusqlite::Connection::open(&file).unwrap();
+    db.execute("UPDATE pack SET footer = ?1", [pack(5..15).encoded]).unwrap();
+    drop(db);
+    assert!(open(folder.path()).is_err());
+}

@@ -1,0 +1,84 @@
+//! The repository: opening it, its keys, its records, and where its chunks lie.
+
+pub mod error;
+pub mod index;
+mod open;
+mod reader;
+mod records;
+mod refresh;
+mod slots;
+mod write;
+
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+pub use error::RepositoryError;
+pub use open::{InitOptions, Unlock};
+pub use reader::{ChunkReader, PackReader, check_block};
+pub use records::Damaged;
+pub use slots::{SlotInfo, SlotState};
+pub use write::{PackClass, Worker, WriteTotals, Writer};
+
+use crate::crypto::keys::Keys;
+use crate::event::Observer;
+use crate::format::config::Config;
+use crate::id::RepositoryId;
+use crate::storage::Storage;
+use index::Index;
+
+/// An open repository.
+pub struct Repository {
+    storage: Arc<dyn Storage>,
+    place: String,
+    config: Config,
+    keys: Keys,
+    cache_base: Option<std::path::PathBuf>,
+    index: RwLock<Index>,
+    observer: Arc<dyn Observer>,
+}
+
+impl std::fmt::Debug for Repository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Repository({} at {})", self.config.repository_id, self.place)
+    }
+}
+
+impl Repository {
+    /// The repository's id.
+    pub fn id(&self) -> RepositoryId {
+        self.config.repository_id
+    }
+
+    /// Where it is, in the words of the user.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Where its objects are kept.
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// Who is told what happens.
+    pub fn observer(&self) -> &Arc<dyn Observer> {
+        &self.observer
+    }
+
+    /// The index, for looking up.
+    pub fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,225 @@
+//! Sealed small objects: snapshots, roots, sessions, marks and index segments.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Repository, RepositoryError};
+use crate::crypto::header::ObjectType;
+use crate::crypto::seal::{open_object, seal_object};
+use crate::format::segment::{self, MAX_SEGMENT_LEN, SegmentPack};
+use crate::format::snapshot::{self, MAX_RECORD_LEN, Mark, Root, Session, Snapshot};
+use crate::id::{SegmentId, SessionId, SnapshotId};
+use crate::storage::{ObjectKind, ObjectName, StorageErrorKind};
+
+/// An object that could not be read, beside the ones that could.
+#[derive(Debug)]
+pub struct Damaged {
+    /// Which object.
+    pub object: ObjectName,
+    /// What is wrong with it.
+    pub error: RepositoryError,
+}
+
+/// Room for the header and tag around a sealed body.
+const SEAL_ROOM: u64 = 1024;
+
+fn object_type(kind: ObjectKind) -> ObjectType {
+    match kind {
+        ObjectKind::Segment => ObjectType::Segment,
+        ObjectKind::Snapshot => ObjectType::Snapshot,
+        ObjectKind::Root => ObjectType::Root,
+        ObjectKind::Session => ObjectType::Session,
+        ObjectKind::Mark => ObjectType::Mark,
+        ObjectKind::Pack
+        | ObjectKind::Config
+        | ObjectKind::ConfigCopy
+        | ObjectKind::Key
+        | ObjectKind::KeyCopy => ObjectType::Pack,
+    }
+}
+
+impl Repository {
+    fn publish_sealed(&self, name: ObjectName, body: &[u8]) -> Result<u64, RepositoryError> {
+        let sealing = self.config.sealing;
+        let kind = object_type(name.kind);
+        let bytes = seal_object(&self.keys, self.id(), sealing, kind, name.id, body);
+        self.storage.publish(name, &bytes)?;
+        Ok(bytes.len() as u64)
+    }
+
+    fn read_sealed(&self, name: ObjectName, limit: u64) -> Result<Vec<u8>, RepositoryError> {
+        let bytes = match self.storage.read(name, limit + SEAL_ROOM) {
+            Err(error) if error.kind == StorageErrorKind::TooLong => {
+                let (object, reason) = (name.to_string(), "it is far too long".to_owned());
+                return Err(RepositoryError::Damaged { object, reason });
+            }
+            read => read?,
+        };
+        let kind = object_type(name.kind);
+        open_object(&self.keys, self.id(), self.config.sealing, kind, &name.id, &bytes)
+            .map_err(|error| RepositoryError::not_opened(name, &error))
+    }
+
+    fn read_record<T: DeserializeOwned>(
+        &self,
+        name: ObjectName,
+        what: &'static str,
+    ) -> Result<T, RepositoryError> {
+        let body = self.read_sealed(name, MAX_RECORD_LEN)?;
+        snapshot::decode(what, &body).map_err(|error| RepositoryError::damaged(name, &error))
+    }
+
+    /// Reads all records of a kind; what cannot be read is listed beside them. An object that goes
+    /// between the listing and the reading is no problem: it was removed.
+    fn read_all<T: DeserializeOwned>(
+        &self,
+        kind: ObjectKind,
+        what: &'static str,
+    ) -> Result<(Vec<(ObjectName, T)>, Vec<Damaged>), RepositoryError> {
+        let (mut records, mut damaged) = (Vec::new(), Vec::new());
+        for (object, _) in self.storage.list(kind)?.objects {
+            match self.read_record(object, what) {
+                Ok(record) => records.push((object, record)),
+                Err(RepositoryError::Storage(error))
+                    if error.kind == StorageErrorKind::NotFound => {}
+                Err(error) if error.is_damage() => damaged.push(Damaged { object, error }),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((records, damaged))
+    }
+
+    fn publish_record<T: Serialize>(
+        &self,
+        name: ObjectName,
+        record: &T,
+    ) -> Result<u64, RepositoryError> {
+        self.publish_sealed(name, &snapshot::encode(record))
+    }
+
+    /// All confirmed snapshots, oldest first, and the ones that cannot be read.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn snapshots(&self) -> Result<(Vec<Snapshot>, Vec<Damaged>), RepositoryError> {
+        let (records, mut damaged) = self.read_all::<Snapshot>(ObjectKind::Snapshot, "snapshot")?;
+        let mut snapshots = Vec::with_capacity(records.len());
+        for (object, snapshot) in records {
+            if snapshot.id.0 == object.id {
+                snapshots.push(snapshot);
+                continue;
+            }
+            let reason = "it names itself otherwise".to_owned();
+            let error = RepositoryError::Damaged { object: object.to_string(), reason };
+            damaged.push(Damaged { object, error });
+        }
+        snapshots.sort_by_key(|snapshot| (snapshot.time, snapshot.id));
+        Ok((snapshots, damaged))
+    }
+
+    /// Confirms a snapshot: from here on it exists. The place is looked at once more before.
+    ///
+    /// # Errors
+    /// When the place holds another repository by now, or storage fails.
+    pub fn confirm(&self, snapshot: &Snapshot) -> Result<u64, RepositoryError> {
+        self.verify_place()?;
+        self.publish_record(ObjectName::snapshot(snapshot.id), snapshot)
+    }
+
+    /// Publishes a root that is not a confirmed snapshot.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn publish_root(&self, id: SnapshotId, root: &Root) -> Result<u64, RepositoryError> {
+        self.publish_record(ObjectName::root(id), root)
+    }
+
+    /// All roots that are not confirmed snapshots, and the ones that cannot be read.
+    ///
+    /// # Errors
+    /// When storage fails.
+    #[expect(clippy::type_complexity, reason = "two lists")]
+    pub fn roots(&self) -> Result<(Vec<(SnapshotId, Root)>, Vec<Damaged>), RepositoryError> {
+        let (records, damaged) = self.read_all(ObjectKind::Root, "root")?;
+        Ok((records.into_iter().map(|(name, root)| (SnapshotId(name.id), root)).collect(), damaged))
+    }
+
+    /// Removes a root that is not a confirmed snapshot.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn remove_root(&self, id: SnapshotId) -> Result<(), RepositoryError> {
+        Ok(self.storage.delete(ObjectName::root(id))?)
+    }
+
+    /// Announces a session.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn begin_session(&self, session: &Session) -> Result<u64, RepositoryError> {
+        self.publish_record(ObjectName::session(session.id), session)
+    }
+
+    /// Whether the session is still announced: a pruner may have revoked it.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn session_exists(&self, id: SessionId) -> Result<bool, RepositoryError> {
+        match self.storage.len(ObjectName::session(id)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == StorageErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends a session.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn end_session(&self, id: SessionId) -> Result<(), RepositoryError> {
+        Ok(self.storage.delete(ObjectName::session(id))?)
+    }
+
+    /// All sessions that are announced, and the ones that cannot be read.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn sessions(&self) -> Result<(Vec<Session>, Vec<Damaged>), RepositoryError> {
+        let (records, damaged) = self.read_all(ObjectKind::Session, "session")?;
+        Ok((records.into_iter().map(|(_, session)| session).collect(), damaged))
+    }
+
+    /// All marks. One that cannot be read is an error: what it condemns must not be relied on.
+    ///
+    /// # Errors
+    /// When storage fails or a mark is damaged.
+    pub fn marks(&self) -> Result<Vec<Mark>, RepositoryError> {
+        let (records, damaged) = self.read_all(ObjectKind::Mark, "mark")?;
+        if let Some(first) = damaged.into_iter().next() {
+            return Err(first.error);
+        }
+        Ok(records.into_iter().map(|(_, mark)| mark).collect())
+    }
+
+    /// Publishes an index segment that lists `packs` and returns its stored length in bytes.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn publish_segment(
+        &self,
+        id: SegmentId,
+        packs: &[SegmentPack],
+    ) -> Result<u64, RepositoryError> {
+        self.publish_sealed(ObjectName::segment(id), &segment::encode(packs))
+    }
+
+    /// Reads an index segment.
+    ///
+    /// # Errors
+    /// When storage fails or the segment is damaged.
+    pub fn read_segment(&self, id: SegmentId) -> Result<Vec<SegmentPack>, RepositoryError> {
+        let name = ObjectName::segment(id);
+        let body = self.read_sealed(name, MAX_SEGMENT_LEN)?;
+        segment::decode(&body).map_err(|error| RepositoryError::damaged(name, &error))
+    }
+}
