@@ -11,3 +11,4 @@ pub mod id;
 pub mod repo;
 pub mod source;
 pub mod storage;
+pub mod tree;

@@ -201,7 +201,10 @@ mod tests {
                 to_hex(&keys.config_mac(b"gabion")),
                 "999e917f9aeca7a17932c8335790ea66d81d57d162638c98fa8a54ee275b925e",
             ),
-            (format!("{:016x}{:016x}", keys.chunker_gear()[0], keys.chunker_gear()[255]), "07e158f3e941dd0627058d451d4cd444"),
+            (
+                format!("{:016x}{:016x}", keys.chunker_gear()[0], keys.chunker_gear()[255]),
+                "07e158f3e941dd0627058d451d4cd444",
+            ),
             (
                 to_hex(&keys.cache_check),
                 "a1ab01e30f343f259d6aa24df0aca3ef4888816f4793b585b1aff41f01e12878",

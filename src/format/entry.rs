@@ -169,3 +169,23 @@ impl EntryKind {
         })
     }
 }
+
+impl Entry {
+    /// About how many bytes the entry takes in a page.
+    pub fn weight(&self) -> usize {
+        weight(&self.path, &self.meta.xattrs, self.meta.target.len(), &self.content)
+    }
+}
+
+/// About how many bytes an entry with these parts takes in a page. Only the parts that can be
+/// long count; owners and extended attributes may be shared, which makes it less.
+pub(crate) fn weight(path: &[u8], xattrs: &[Xattr], target: usize, content: &Content) -> usize {
+    let xattrs: usize = xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum();
+    let content = match content {
+        Content::Empty => 0,
+        Content::Inline(bytes) => bytes.len(),
+        Content::Items(items) => items.len() * 40,
+        Content::Paged { .. } => 40,
+    };
+    32 + path.len() + xattrs + target + content
+}

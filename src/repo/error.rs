@@ -6,6 +6,7 @@ use crate::crypto::seal::OpenError;
 use crate::format::DecodeError;
 use crate::format::config::ConfigError;
 use crate::id::ChunkId;
+use crate::repo::index::UnusableIndex;
 use crate::storage::{ObjectName, StorageError};
 
 /// A repository operation failed.
@@ -29,6 +30,9 @@ pub enum RepositoryError {
         /// How many slots were tried.
         slots: usize,
     },
+    /// A passphrase or key file was given for a repository that is not encrypted.
+    #[error("{0} is not encrypted, but a passphrase or key file was given for it")]
+    UnexpectedPlaintext(String),
     /// No key slot could even be tried.
     #[error("no key slot of the repository is usable: {reason}")]
     NoUsableSlot {
@@ -71,6 +75,9 @@ pub enum RepositoryError {
     /// Another process revoked this session because it had not moved for very long.
     #[error("this session was revoked while it did not move; nothing was confirmed")]
     Revoked,
+    /// The cached index cannot be used; making it anew cures that.
+    #[error(transparent)]
+    Index(UnusableIndex),
     /// A thread of the writer failed before.
     #[error("writing to the repository failed: {0}")]
     Writer(String),
@@ -82,6 +89,12 @@ pub enum RepositoryError {
 impl From<StorageError> for RepositoryError {
     fn from(error: StorageError) -> Self {
         Self::Storage(error)
+    }
+}
+
+impl From<UnusableIndex> for RepositoryError {
+    fn from(error: UnusableIndex) -> Self {
+        Self::Index(error)
     }
 }
 

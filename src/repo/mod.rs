@@ -14,7 +14,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use error::RepositoryError;
 pub use open::{InitOptions, Unlock};
 pub use reader::{ChunkReader, PackReader, check_block};
-pub use records::Damaged;
+pub use records::{Damaged, ReadAll};
 pub use slots::{SlotInfo, SlotState};
 pub use write::{PackClass, Worker, WriteTotals, Writer};
 
@@ -80,5 +80,13 @@ impl Repository {
 
     fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
         self.index.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl Repository {
+    /// Pages of about 16 entries, so that small trees have many.
+    pub(crate) fn shrink_pages_for_tests(&mut self) {
+        self.config.pages.fan_out_bits = 4;
     }
 }

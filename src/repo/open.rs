@@ -99,7 +99,12 @@ impl Repository {
     ) -> Result<Self, RepositoryError> {
         let unverified = read_config(&*storage, place, &*observer)?;
         let master = match (unverified.plaintext_key(), unlock.secret()) {
-            (Some(key), _) => key.clone(),
+            // Whoever can write to the place could put a plaintext configuration there, and have
+            // everything from then on in the open.
+            (Some(_), Some(_)) => {
+                return Err(RepositoryError::UnexpectedPlaintext(place.to_owned()));
+            }
+            (Some(key), None) => key.clone(),
             (None, secret) => {
                 let slots = super::slots::read_slots(&*storage, unverified.repository_id())?;
                 super::slots::unwrap_master(&slots, secret)?
@@ -107,7 +112,7 @@ impl Repository {
         };
         let keys = Keys::derive(&master);
         let config = unverified.verify(&keys).map_err(RepositoryError::Config)?;
-        let index = Self::fresh_index(None, &config, &keys)?;
+        let index = Index::open(None, config.repository_id, keys.cache_check())?;
         let repository = Self {
             storage,
             place: place.to_owned(),
@@ -127,18 +132,12 @@ impl Repository {
     /// When the repository cannot be listed or read. A cache that cannot be used is set aside and
     /// made anew, with a note.
     pub fn load_index(&self) -> Result<(), RepositoryError> {
-        let folder = self.cache_base.as_ref().map(|base| CacheFolder::new(base, self.id()));
-        let opened = Index::open(folder.clone(), self.id(), self.keys.cache_check());
-        let loaded = opened.and_then(|index| {
-            *self.index_mut() = index;
-            self.refresh_index_once()
-        });
-        match loaded {
-            Ok(result) => result,
-            Err(unusable) => {
+        match self.load_index_from(self.cache_folder()) {
+            Err(RepositoryError::Index(unusable)) => {
                 self.observer.event(Event::Note(format!("{unusable}; it is made anew")));
                 self.rebuild_index()
             }
+            result => result,
         }
     }
 
@@ -147,38 +146,29 @@ impl Repository {
     /// # Errors
     /// When the repository cannot be listed or read.
     pub fn rebuild_index(&self) -> Result<(), RepositoryError> {
-        let folder = self.cache_base.as_ref().map(|base| CacheFolder::new(base, self.id()));
+        let folder = self.cache_folder();
         if let Some(folder) = &folder {
             // Removing a whole cache is safe while another process uses it: open files live on.
             let _ = std::fs::remove_dir_all(folder.path());
         }
-        let index = match Index::open(folder, self.id(), self.keys.cache_check()) {
-            Ok(index) => index,
-            Err(unusable) => {
+        match self.load_index_from(folder) {
+            Err(RepositoryError::Index(unusable)) => {
                 let note = format!("{unusable}; this run keeps its index in memory");
                 self.observer.event(Event::Note(note));
-                Self::fresh_index(None, &self.config, &self.keys)?
+                self.load_index_from(None)
             }
-        };
-        *self.index_mut() = index;
-        match self.refresh_index_once() {
-            Ok(result) => result,
-            Err(unusable) => {
-                let note = format!("{unusable}; this run keeps its index in memory");
-                self.observer.event(Event::Note(note));
-                *self.index_mut() = Self::fresh_index(None, &self.config, &self.keys)?;
-                self.refresh_index_once().map_err(|error| index_failed(&error))?
-            }
+            result => result,
         }
     }
 
-    fn fresh_index(
-        folder: Option<CacheFolder>,
-        config: &Config,
-        keys: &Keys,
-    ) -> Result<Index, RepositoryError> {
-        Index::open(folder, config.repository_id, keys.cache_check())
-            .map_err(|error| index_failed(&error))
+    fn cache_folder(&self) -> Option<CacheFolder> {
+        self.cache_base.as_ref().map(|base| CacheFolder::new(base, self.id()))
+    }
+
+    fn load_index_from(&self, folder: Option<CacheFolder>) -> Result<(), RepositoryError> {
+        let index = Index::open(folder, self.id(), self.keys.cache_check())?;
+        *self.index_mut() = index;
+        self.refresh_index_once()
     }
 
     /// Makes sure that the place still holds the repository that was opened, by reading its id
@@ -194,10 +184,6 @@ impl Repository {
         }
         Err(RepositoryError::Replaced(self.place.clone()))
     }
-}
-
-pub(super) fn index_failed(error: &super::index::UnusableIndex) -> RepositoryError {
-    RepositoryError::Writer(error.to_string())
 }
 
 /// Reads the configuration, from its second copy when the first is gone or damaged.
@@ -227,10 +213,8 @@ fn read_config(
             Err(error) => return Err(RepositoryError::Config(error)),
         }
     }
-    Err(failure.map_or_else(
-        || RepositoryError::NotARepository(place.to_owned()),
-        RepositoryError::Config,
-    ))
+    Err(failure
+        .map_or_else(|| RepositoryError::NotARepository(place.to_owned()), RepositoryError::Config))
 }
 
 /// Decodes a key slot that was read from storage.

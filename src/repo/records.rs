@@ -20,6 +20,9 @@ pub struct Damaged {
     pub error: RepositoryError,
 }
 
+/// The records that could be read, and the ones that could not.
+pub type ReadAll<T> = (Vec<T>, Vec<Damaged>);
+
 /// Room for the header and tag around a sealed body.
 const SEAL_ROOM: u64 = 1024;
 
@@ -75,7 +78,7 @@ impl Repository {
         &self,
         kind: ObjectKind,
         what: &'static str,
-    ) -> Result<(Vec<(ObjectName, T)>, Vec<Damaged>), RepositoryError> {
+    ) -> Result<ReadAll<(ObjectName, T)>, RepositoryError> {
         let (mut records, mut damaged) = (Vec::new(), Vec::new());
         for (object, _) in self.storage.list(kind)?.objects {
             match self.read_record(object, what) {
@@ -101,7 +104,7 @@ impl Repository {
     ///
     /// # Errors
     /// When storage fails.
-    pub fn snapshots(&self) -> Result<(Vec<Snapshot>, Vec<Damaged>), RepositoryError> {
+    pub fn snapshots(&self) -> Result<ReadAll<Snapshot>, RepositoryError> {
         let (records, mut damaged) = self.read_all::<Snapshot>(ObjectKind::Snapshot, "snapshot")?;
         let mut snapshots = Vec::with_capacity(records.len());
         for (object, snapshot) in records {
@@ -138,8 +141,7 @@ impl Repository {
     ///
     /// # Errors
     /// When storage fails.
-    #[expect(clippy::type_complexity, reason = "two lists")]
-    pub fn roots(&self) -> Result<(Vec<(SnapshotId, Root)>, Vec<Damaged>), RepositoryError> {
+    pub fn roots(&self) -> Result<ReadAll<(SnapshotId, Root)>, RepositoryError> {
         let (records, damaged) = self.read_all(ObjectKind::Root, "root")?;
         Ok((records.into_iter().map(|(name, root)| (SnapshotId(name.id), root)).collect(), damaged))
     }
@@ -184,7 +186,7 @@ impl Repository {
     ///
     /// # Errors
     /// When storage fails.
-    pub fn sessions(&self) -> Result<(Vec<Session>, Vec<Damaged>), RepositoryError> {
+    pub fn sessions(&self) -> Result<ReadAll<Session>, RepositoryError> {
         let (records, damaged) = self.read_all(ObjectKind::Session, "session")?;
         Ok((records.into_iter().map(|(_, session)| session).collect(), damaged))
     }

@@ -120,7 +120,10 @@ impl Repository {
     ///
     /// # Errors
     /// When storage fails.
-    pub fn slots(storage: &dyn Storage, id: RepositoryId) -> Result<Vec<SlotInfo>, RepositoryError> {
+    pub fn slots(
+        storage: &dyn Storage,
+        id: RepositoryId,
+    ) -> Result<Vec<SlotInfo>, RepositoryError> {
         let states = read_slots(storage, id)?;
         Ok(states
             .into_iter()
@@ -205,4 +208,3 @@ fn secret_of(unlock: &Unlock) -> Option<Secret<'_>> {
         Unlock::Nothing => None,
     }
 }
-

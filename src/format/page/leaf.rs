@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::columns::Paths;
-use crate::format::entry::{Content, Entry, EntryKind, Metadata, Owner, Timestamp, Xattr};
+use crate::format::entry::{self, Content, Entry, EntryKind, Metadata, Owner, Timestamp, Xattr};
 
 /// What a walk compares to tell whether an entry changed: plain numbers, decoded for every entry
 /// of a page, while the rest is decoded only when asked for.
@@ -71,6 +71,17 @@ impl Leaf {
     /// The content of the entry at `at`.
     pub fn content(&self, at: usize) -> &Content {
         &self.contents[at]
+    }
+
+    /// About how many bytes the entry at `at` takes in a page.
+    pub fn weight(&self, at: usize) -> usize {
+        let target = self.targets.binary_search_by_key(&at, |item| item.0);
+        entry::weight(
+            self.path(at),
+            &self.xattrs[self.rest[at].xattrs as usize],
+            target.map_or(0, |found| self.targets[found].1.len()),
+            self.content(at),
+        )
     }
 
     /// The position of the first entry whose path is not before `path`.

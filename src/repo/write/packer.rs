@@ -1,0 +1,234 @@
+//! Packs in the making: two open ones, for content and for pages, and a thread that finishes the
+//! full ones.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::claims::Claims;
+use crate::codec::Encoding;
+use crate::crypto::header::{ObjectHeader, ObjectType};
+use crate::crypto::seal::{FOOTER_SLOT, ObjectSealer, PartKind};
+use crate::format::pack::{Footer, FooterChunk, Trailer};
+use crate::format::segment::SegmentPack;
+use crate::id::PackId;
+use crate::repo::index::NewPack;
+use crate::repo::{Repository, RepositoryError};
+use crate::storage::{ObjectName, PendingObject};
+
+/// Full packs that may wait to be finished before writers wait too.
+const FINISH_QUEUE: usize = 2;
+/// Chunks at which a pack is closed, whatever its length: its footer must stay small.
+const MAX_CHUNKS: usize = 1 << 18;
+
+/// Which pack a block goes to. Pages apart from content: they are read together, and the pages of
+/// old snapshots die together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PackClass {
+    /// Bytes of files and streams.
+    Content = 0,
+    /// Pages of all kinds.
+    Pages = 1,
+}
+
+/// What a writer added to the repository so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WriteTotals {
+    /// Plain bytes of new chunks, by class.
+    pub plain_bytes: [u64; 2],
+    /// Stored bytes of new blocks, by class.
+    pub stored_bytes: [u64; 2],
+    /// Packs finished.
+    pub packs: u64,
+    /// Bytes of finished packs, segments and records together.
+    pub repository_bytes: u64,
+}
+
+struct OpenPack {
+    id: PackId,
+    object: Box<dyn PendingObject>,
+    sealer: ObjectSealer,
+    footer: Footer,
+}
+
+#[derive(Default)]
+struct State {
+    open: [Option<OpenPack>; 2],
+    totals: WriteTotals,
+    /// Finished packs that no index segment lists yet.
+    unlisted: Vec<SegmentPack>,
+    /// Packs handed to the finisher and not done.
+    finishing: usize,
+    failure: Option<RepositoryError>,
+}
+
+/// The packs that one writer has open.
+pub(super) struct Packer {
+    repository: Arc<Repository>,
+    state: Mutex<State>,
+    /// Signalled when a pack is finished or the finisher failed.
+    finished: Condvar,
+    queue: Mutex<Option<SyncSender<OpenPack>>>,
+}
+
+impl Packer {
+    /// Starts the packer and its finisher thread.
+    pub(super) fn start(
+        repository: &Arc<Repository>,
+        claims: &Arc<Claims>,
+    ) -> (Arc<Self>, std::thread::JoinHandle<()>) {
+        let (sender, receiver) = sync_channel(FINISH_QUEUE);
+        let packer = Arc::new(Self {
+            repository: Arc::clone(repository),
+            state: Mutex::default(),
+            finished: Condvar::new(),
+            queue: Mutex::new(Some(sender)),
+        });
+        let (finisher, claims) = (Arc::clone(&packer), Arc::clone(claims));
+        let thread = std::thread::spawn(move || finisher.finish_packs(&receiver, &claims));
+        (packer, thread)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Seals a block and appends it to the open pack of its class. `stored` holds the encoded
+    /// bytes and is left empty.
+    pub(super) fn append(
+        &self,
+        class: PackClass,
+        encoding: Encoding,
+        stored: &mut Vec<u8>,
+        chunks: &[FooterChunk],
+    ) -> Result<(), RepositoryError> {
+        let mut state = self.state();
+        if let Some(failure) = &state.failure {
+            return Err(RepositoryError::Writer(failure.to_string()));
+        }
+        if state.open[class as usize].is_none() {
+            state.open[class as usize] = Some(self.begin(class)?);
+        }
+        let slot = &mut state.open[class as usize];
+        let pack = slot.as_mut().expect("opened just above");
+        let number = u32::try_from(pack.footer.blocks.len()).expect("packs are closed before");
+        pack.sealer.seal(PartKind::Block, number, stored);
+        let stored_len = u32::try_from(stored.len()).expect("blocks are short");
+        if let Err(error) = pack.object.append(stored) {
+            // The object is dead, and so is this writer: nothing more may go into the pack.
+            *slot = None;
+            state.failure = Some(RepositoryError::Writer(error.to_string()));
+            return Err(error.into());
+        }
+        pack.footer.push(stored_len, encoding, chunks);
+        let full = pack.object.len() >= u64::from(self.repository.config().pack_size)
+            || pack.footer.chunks.len() >= MAX_CHUNKS;
+        let done = if full { slot.take() } else { None };
+        let plain: u64 = chunks.iter().map(|chunk| u64::from(chunk.len)).sum();
+        state.totals.plain_bytes[class as usize] += plain;
+        state.totals.stored_bytes[class as usize] += u64::from(stored_len);
+        stored.clear();
+        let Some(done) = done else { return Ok(()) };
+        state.finishing += 1;
+        drop(state);
+        self.hand_over(done)
+    }
+
+    fn begin(&self, class: PackClass) -> Result<OpenPack, RepositoryError> {
+        let repository = &self.repository;
+        let id = PackId::random();
+        let header = ObjectHeader::new(ObjectType::Pack, repository.config().sealing, id.0);
+        let expected = match class {
+            PackClass::Content => Some(u64::from(repository.config().pack_size)),
+            PackClass::Pages => None,
+        };
+        let mut object = repository.storage().create(ObjectName::pack(id), expected)?;
+        object.append(&header.encode())?;
+        let sealer = ObjectSealer::new(repository.keys(), repository.id(), &header);
+        Ok(OpenPack { id, object, sealer, footer: Footer::default() })
+    }
+
+    fn hand_over(&self, pack: OpenPack) -> Result<(), RepositoryError> {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sent = queue.is_some_and(|queue| queue.send(pack).is_ok());
+        if sent { Ok(()) } else { Err(RepositoryError::Writer("it was stopped".to_owned())) }
+    }
+
+    /// Closes the open packs and waits until every pack is durable and in the index. Returns the
+    /// packs finished since the last call.
+    pub(super) fn flush(&self) -> Result<Vec<SegmentPack>, RepositoryError> {
+        for class in [PackClass::Content, PackClass::Pages] {
+            let mut state = self.state();
+            if let Some(pack) = state.open[class as usize].take() {
+                state.finishing += 1;
+                drop(state);
+                self.hand_over(pack)?;
+            }
+        }
+        let mut state = self.state();
+        while state.finishing > 0 && state.failure.is_none() {
+            state = self.finished.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        match state.failure.take() {
+            Some(failure) => {
+                state.failure = Some(RepositoryError::Writer(failure.to_string()));
+                Err(failure)
+            }
+            None => Ok(std::mem::take(&mut state.unlisted)),
+        }
+    }
+
+    /// What was added so far.
+    pub(super) fn totals(&self) -> WriteTotals {
+        self.state().totals
+    }
+
+    /// Counts bytes of objects other than packs.
+    pub(super) fn count_bytes(&self, bytes: u64) {
+        self.state().totals.repository_bytes += bytes;
+    }
+
+    /// Lets the finisher thread end. Packs still open leave nothing behind.
+    pub(super) fn stop(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn finish_packs(&self, queue: &Receiver<OpenPack>, claims: &Claims) {
+        while let Ok(pack) = queue.recv() {
+            let result = self.finish_pack(pack, claims);
+            let mut state = self.state();
+            state.finishing -= 1;
+            match result {
+                Ok(pack) => {
+                    state.totals.packs += 1;
+                    state.totals.repository_bytes += pack.len;
+                    state.unlisted.push(pack);
+                }
+                Err(error) => {
+                    state.failure.get_or_insert(error);
+                }
+            }
+            drop(state);
+            self.finished.notify_all();
+        }
+    }
+
+    fn finish_pack(
+        &self,
+        mut pack: OpenPack,
+        claims: &Claims,
+    ) -> Result<SegmentPack, RepositoryError> {
+        let encoded = pack.footer.encode();
+        let mut sealed = encoded.clone();
+        pack.sealer.seal(PartKind::Footer, FOOTER_SLOT, &mut sealed);
+        let footer_len = u32::try_from(sealed.len())
+            .map_err(|_| RepositoryError::Writer("a pack footer is too long".to_owned()))?;
+        sealed.extend_from_slice(&Trailer { footer_len }.encode());
+        pack.object.append(&sealed)?;
+        let (id, len) = (pack.id, pack.object.len());
+        pack.object.publish()?;
+        let new = NewPack { id, len, encoded, footer: pack.footer };
+        self.repository.index_mut().add(None, std::slice::from_ref(&new))?;
+        new.footer.chunks.iter().for_each(|chunk| claims.settle(&chunk.id));
+        Ok(SegmentPack { id, len, footer: new.encoded })
+    }
+}

@@ -1,0 +1,170 @@
+//! The writer that a snapshot works with, and the per-thread state of its workers.
+
+use std::sync::Arc;
+
+use super::claims::Claims;
+use super::packer::{PackClass, Packer, WriteTotals};
+use crate::codec::{Codec, EncodeError};
+use crate::crypto::ChunkKind;
+use crate::format::pack::{FooterChunk, MAX_BLOCK_CHUNKS};
+use crate::id::{ChunkId, PackId, SegmentId};
+use crate::repo::{Repository, RepositoryError};
+
+/// Adds chunks to a repository.
+pub struct Writer {
+    repository: Arc<Repository>,
+    claims: Arc<Claims>,
+    packer: Arc<Packer>,
+    finisher: Option<std::thread::JoinHandle<()>>,
+    level: i32,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Writer")
+    }
+}
+
+impl Writer {
+    /// Starts writing to `repository`, whose index is loaded, with zstd `level`.
+    pub fn new(repository: &Arc<Repository>, level: i32) -> Self {
+        let claims = Arc::new(Claims::new());
+        let (packer, finisher) = Packer::start(repository, &claims);
+        let repository = Arc::clone(repository);
+        Self { repository, claims, packer, finisher: Some(finisher), level }
+    }
+
+    /// The repository it writes to.
+    pub fn repository(&self) -> &Arc<Repository> {
+        &self.repository
+    }
+
+    /// A worker for one thread, storing chunks of `class`.
+    ///
+    /// # Errors
+    /// When there is no memory for a compression context.
+    pub fn worker(&self, class: PackClass) -> Result<Worker, RepositoryError> {
+        let config = self.repository.config();
+        let block_size = match class {
+            PackClass::Content => config.block_size,
+            PackClass::Pages => config.page_block_size,
+        };
+        Ok(Worker {
+            repository: Arc::clone(&self.repository),
+            claims: Arc::clone(&self.claims),
+            packer: Arc::clone(&self.packer),
+            codec: Codec::new(self.level)?,
+            class,
+            block_size: block_size as usize,
+            plain: Vec::new(),
+            chunks: Vec::new(),
+            stored: Vec::new(),
+        })
+    }
+
+    /// Makes everything that workers have flushed durable, and lists the new packs in an index
+    /// segment so that other machines need not read every footer.
+    ///
+    /// # Errors
+    /// When storage fails, now or earlier in the background.
+    pub fn checkpoint(&self) -> Result<(), RepositoryError> {
+        let packs = self.packer.flush()?;
+        if !packs.is_empty() {
+            let bytes = self.repository.publish_segment(SegmentId::random(), &packs)?;
+            self.packer.count_bytes(bytes);
+        }
+        Ok(())
+    }
+
+    /// What was added so far.
+    pub fn totals(&self) -> WriteTotals {
+        self.packer.totals()
+    }
+
+    /// Counts bytes of records that the caller published itself.
+    pub fn count_bytes(&self, bytes: u64) {
+        self.packer.count_bytes(bytes);
+    }
+
+    /// Packs in which chunks were found and not stored again.
+    pub fn relied_on(&self) -> Vec<PackId> {
+        self.claims.relied_on()
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.packer.stop();
+        if let Some(finisher) = self.finisher.take() {
+            // A panic there was reported by its own message.
+            let _ = finisher.join();
+        }
+    }
+}
+
+/// Gathers the new chunks of one thread into blocks.
+pub struct Worker {
+    repository: Arc<Repository>,
+    claims: Arc<Claims>,
+    packer: Arc<Packer>,
+    codec: Codec,
+    class: PackClass,
+    block_size: usize,
+    plain: Vec<u8>,
+    chunks: Vec<FooterChunk>,
+    stored: Vec<u8>,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Worker({:?})", self.class)
+    }
+}
+
+impl Worker {
+    /// The repository it writes to.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// Makes sure that the repository will have the chunk with these bytes; returns its id.
+    ///
+    /// # Errors
+    /// When storage fails or the bytes cannot be encoded so that they come back.
+    pub fn store(&mut self, kind: ChunkKind, bytes: &[u8]) -> Result<ChunkId, RepositoryError> {
+        let id = self.repository.keys().chunk_id(kind, bytes);
+        if self.claims.claim(&self.repository, &id)? {
+            let len = u32::try_from(bytes.len())
+                .map_err(|_| RepositoryError::Writer("a chunk is too long".to_owned()))?;
+            self.plain.extend_from_slice(bytes);
+            self.chunks.push(FooterChunk { kind, id, len });
+            if self.plain.len() >= self.block_size || self.chunks.len() >= MAX_BLOCK_CHUNKS {
+                self.flush()?;
+            }
+        }
+        Ok(id)
+    }
+
+    /// Compresses, verifies and seals what was gathered.
+    ///
+    /// # Errors
+    /// As [`Self::store`].
+    pub fn flush(&mut self) -> Result<(), RepositoryError> {
+        if self.chunks.is_empty() {
+            return Ok(());
+        }
+        let encoding = self.codec.encode(&self.plain, &mut self.stored)?;
+        self.verify_gathered()?;
+        self.packer.append(self.class, encoding, &mut self.stored, &self.chunks)?;
+        self.plain.clear();
+        self.chunks.clear();
+        Ok(())
+    }
+
+    /// Hashes the gathered bytes a second time, after the encoder's output was compared with them:
+    /// memory that flipped a bit since the first hash would otherwise store damage under a good id.
+    fn verify_gathered(&self) -> Result<(), RepositoryError> {
+        let wrong = crate::repo::check_block(&self.repository, &self.plain, &self.chunks);
+        if wrong.is_empty() { Ok(()) } else { Err(EncodeError::NotReversible.into()) }
+    }
+}

@@ -1,0 +1,254 @@
+//! Building a tree from entries in path order, taking over whole pages that did not change.
+
+use std::sync::Arc;
+
+use super::LeafPage;
+use crate::crypto::ChunkKind;
+use crate::format::entry::Entry;
+use crate::format::page::{Leaf, PageRef, Upper};
+use crate::format::path;
+use crate::id::ChunkId;
+use crate::repo::{PackClass, RepositoryError, Worker, Writer};
+
+/// A page is cut at the latest when it is so many times longer than it should be on average.
+const FORCED_CUT: usize = 8;
+/// Estimated bytes at which a leaf is cut, whatever its paths say: only entries with very long
+/// paths or attributes get there, and readers must not meet a page they refuse.
+const MAX_LEAF_WEIGHT: usize = 8 << 20;
+
+/// Counts of the entries in a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TreeTotals {
+    /// Entries.
+    pub entries: u64,
+    /// Plain bytes of their contents together.
+    pub bytes: u64,
+}
+
+enum Item {
+    Same(Arc<LeafPage>, usize),
+    New(Box<Entry>),
+}
+
+impl Item {
+    fn path(&self) -> &[u8] {
+        match self {
+            Self::Same(page, at) => page.leaf.path(*at),
+            Self::New(entry) => &entry.path,
+        }
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Self::Same(page, at) => page.leaf.weight(*at),
+            Self::New(entry) => entry.weight(),
+        }
+    }
+}
+
+/// Builds one tree.
+pub struct TreeBuilder {
+    worker: Worker,
+    fan_out_bits: u32,
+    leaf: Vec<Item>,
+    leaf_weight: usize,
+    /// References waiting to be put into a page, by height of the pages they name.
+    levels: Vec<Vec<PageRef>>,
+    totals: TreeTotals,
+}
+
+impl std::fmt::Debug for TreeBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TreeBuilder({} entries)", self.totals.entries)
+    }
+}
+
+impl TreeBuilder {
+    /// A builder of an empty tree that stores its pages through `writer`.
+    ///
+    /// # Errors
+    /// When there is no memory for a compression context.
+    pub fn new(writer: &Writer) -> Result<Self, RepositoryError> {
+        Ok(Self {
+            worker: writer.worker(PackClass::Pages)?,
+            fan_out_bits: u32::from(writer.repository().config().pages.fan_out_bits),
+            leaf: Vec::new(),
+            leaf_weight: 0,
+            levels: Vec::new(),
+            totals: TreeTotals::default(),
+        })
+    }
+
+    /// The worker that stores the pages; content pages go the same way.
+    pub fn worker(&mut self) -> &mut Worker {
+        &mut self.worker
+    }
+
+    /// What was added so far.
+    pub fn totals(&self) -> TreeTotals {
+        self.totals
+    }
+
+    /// Adds an entry behind the ones before.
+    ///
+    /// # Errors
+    /// When storing a page fails.
+    ///
+    /// # Panics
+    /// When the entry's path is not behind the last one: the tree would be wrong for ever.
+    pub fn push(&mut self, entry: Entry) -> Result<(), RepositoryError> {
+        let starts = self.starts_page(&entry.path, 1);
+        self.totals.bytes += entry.meta.size;
+        self.add(Item::New(Box::new(entry)), starts)
+    }
+
+    /// Adds the entry at `at` of an existing leaf, unchanged. When a whole leaf is added so and
+    /// nothing comes between, the leaf is taken over as it is.
+    ///
+    /// # Errors
+    /// When storing a page fails.
+    ///
+    /// # Panics
+    /// As [`Self::push`].
+    pub fn push_same(&mut self, page: &Arc<LeafPage>, at: usize) -> Result<(), RepositoryError> {
+        // Only the first entry of a page can be one that begins a page.
+        let starts = at == 0 && self.starts_page(page.leaf.path(0), 1);
+        self.totals.bytes += page.leaf.stat(at).size;
+        self.add(Item::Same(Arc::clone(page), at), starts)
+    }
+
+    fn add(&mut self, item: Item, starts_page: bool) -> Result<(), RepositoryError> {
+        if let Some(last) = self.leaf.last() {
+            assert!(path::compare(last.path(), item.path()).is_lt(), "entries come in path order");
+        }
+        let forced = self.leaf.len() >= FORCED_CUT << self.fan_out_bits
+            || self.leaf_weight >= MAX_LEAF_WEIGHT;
+        if starts_page || forced {
+            self.close_leaf()?;
+        }
+        self.totals.entries += 1;
+        self.leaf_weight += item.weight();
+        self.leaf.push(item);
+        Ok(())
+    }
+
+    /// Whether a page of so many heights (1: a leaf) begins at `path`: decided by the path alone.
+    fn starts_page(&self, path: &[u8], heights: u32) -> bool {
+        let hash = self.worker.repository().keys().page_cut_hash(path);
+        hash.trailing_zeros() >= self.fan_out_bits * heights
+    }
+
+    fn close_leaf(&mut self) -> Result<(), RepositoryError> {
+        if self.leaf.is_empty() {
+            return Ok(());
+        }
+        self.leaf_weight = 0;
+        let items = std::mem::take(&mut self.leaf);
+        if let Some(page) = taken_over(&items) {
+            return self.add_page(0, page);
+        }
+        let entries: Vec<Entry> = items
+            .into_iter()
+            .map(|item| match item {
+                Item::Same(page, at) => page.leaf.entry(at),
+                Item::New(entry) => *entry,
+            })
+            .collect();
+        let page = PageRef {
+            first_path: entries[0].path.clone(),
+            id: self.worker.store(ChunkKind::Page, &Leaf::encode(&entries))?,
+            entries: entries.len() as u64,
+            bytes: entries.iter().map(|entry| entry.meta.size).sum(),
+        };
+        self.add_page(0, page)
+    }
+
+    fn add_page(&mut self, height: usize, page: PageRef) -> Result<(), RepositoryError> {
+        if self.levels.len() == height {
+            self.levels.push(Vec::new());
+        }
+        let heights = u32::try_from(height + 2).unwrap_or(u32::MAX);
+        let forced = self.levels[height].len() >= FORCED_CUT << self.fan_out_bits;
+        if !self.levels[height].is_empty()
+            && (forced || self.starts_page(&page.first_path, heights))
+        {
+            let children = std::mem::take(&mut self.levels[height]);
+            let upper = self.store_upper(height, children)?;
+            self.add_page(height + 1, upper)?;
+        }
+        self.levels[height].push(page);
+        Ok(())
+    }
+
+    fn store_upper(
+        &mut self,
+        height: usize,
+        children: Vec<PageRef>,
+    ) -> Result<PageRef, RepositoryError> {
+        let height = u8::try_from(height + 1).expect("trees are low");
+        let upper = Upper { height, children };
+        Ok(PageRef {
+            id: self.worker.store(ChunkKind::Page, &upper.encode())?,
+            entries: upper.children.iter().map(|child| child.entries).sum(),
+            bytes: upper.children.iter().map(|child| child.bytes).sum(),
+            first_path: upper.children[0].first_path.clone(),
+        })
+    }
+
+    /// Stores what is missing above `levels` and returns the top page.
+    fn close_levels(&mut self, mut levels: Vec<Vec<PageRef>>) -> Result<ChunkId, RepositoryError> {
+        let mut height = 0;
+        loop {
+            let children = std::mem::take(&mut levels[height]);
+            if height + 1 == levels.len() {
+                if let [only] = &children[..] {
+                    return Ok(only.id);
+                }
+                levels.push(Vec::new());
+            }
+            let upper = self.store_upper(height, children)?;
+            height += 1;
+            levels[height].push(upper);
+        }
+    }
+
+    /// A tree of the entries in all pages closed so far, for a checkpoint; the builder goes on as
+    /// if nothing had been. Nothing when no page is closed yet.
+    ///
+    /// # Errors
+    /// When storing a page fails.
+    pub fn checkpoint(&mut self) -> Result<Option<ChunkId>, RepositoryError> {
+        if self.levels.is_empty() {
+            return Ok(None);
+        }
+        let root = self.close_levels(self.levels.clone())?;
+        self.worker.flush()?;
+        Ok(Some(root))
+    }
+
+    /// Stores what is left and returns the top page.
+    ///
+    /// # Errors
+    /// When storing a page fails.
+    pub fn finish(mut self) -> Result<(ChunkId, TreeTotals), RepositoryError> {
+        self.close_leaf()?;
+        let root = if self.levels.is_empty() {
+            self.worker.store(ChunkKind::Page, &Leaf::encode(&[]))?
+        } else {
+            let levels = std::mem::take(&mut self.levels);
+            self.close_levels(levels)?
+        };
+        self.worker.flush()?;
+        Ok((root, self.totals))
+    }
+}
+
+/// The page whose entries are exactly `items`, if there is one.
+fn taken_over(items: &[Item]) -> Option<PageRef> {
+    let Item::Same(first, 0) = items.first()? else { return None };
+    let whole = first.leaf.len() == items.len()
+        && items.iter().enumerate().all(|(position, item)| {
+            matches!(item, Item::Same(page, at) if *at == position && Arc::ptr_eq(page, first))
+        });
+    whole.then(|| first.page.clone())
+}

@@ -1,0 +1,77 @@
+//! The sorted map of a snapshot's entries, stored as pages: building, walking, comparing.
+//!
+//! The map is a prolly tree (probabilistic B-tree): where a page ends is decided by a keyed hash of
+//! the paths alone, so the same set of paths is always cut at the same places, whatever was edited
+//! in between and in which order. Two trees share every page whose entries are equal, which makes
+//! unchanged parts free to store and to compare.
+
+mod builder;
+mod content;
+mod cursor;
+mod diff;
+
+pub use builder::{TreeBuilder, TreeTotals};
+pub use content::{ContentItems, ContentWriter};
+pub use cursor::{Cursor, LeafPage, Node};
+pub use diff::{Change, Diff};
+
+use std::sync::Arc;
+
+use crate::crypto::ChunkKind;
+use crate::format::page::{ContentPage, Page};
+use crate::id::ChunkId;
+use crate::repo::{ChunkReader, Repository, RepositoryError};
+
+/// Reads pages.
+#[derive(Debug)]
+pub struct PageReader<'r> {
+    chunks: ChunkReader<'r>,
+    plain: Vec<u8>,
+}
+
+impl<'r> PageReader<'r> {
+    /// A reader of the pages of `repository`, whose index is loaded.
+    pub fn new(repository: &'r Repository) -> Self {
+        Self { chunks: ChunkReader::new(repository), plain: Vec::new() }
+    }
+
+    /// The chunk reader below, for reading contents.
+    pub fn chunks(&mut self) -> &mut ChunkReader<'r> {
+        &mut self.chunks
+    }
+
+    /// Reads and decodes a page of a snapshot's map.
+    ///
+    /// # Errors
+    /// When it is missing, damaged, or not one.
+    pub fn page(&mut self, id: &ChunkId) -> Result<Page, RepositoryError> {
+        let mut plain = Vec::new();
+        self.chunks.read(ChunkKind::Page, id, &mut plain)?;
+        Page::decode(plain).map_err(|error| malformed("page", id, &error))
+    }
+
+    /// Reads and decodes a page of a content list.
+    ///
+    /// # Errors
+    /// When it is missing, damaged, or not one.
+    pub fn content_page(&mut self, id: &ChunkId) -> Result<ContentPage, RepositoryError> {
+        self.plain.clear();
+        self.chunks.read(ChunkKind::ContentPage, id, &mut self.plain)?;
+        ContentPage::decode(&self.plain).map_err(|error| malformed("content page", id, &error))
+    }
+
+    /// A cursor at the first entry of the tree below `root`.
+    pub fn cursor(self, root: ChunkId) -> Cursor<'r> {
+        Cursor::new(self, root)
+    }
+}
+
+fn malformed(what: &str, id: &ChunkId, error: &crate::format::DecodeError) -> RepositoryError {
+    RepositoryError::Damaged { object: format!("{what} {id}"), reason: error.to_string() }
+}
+
+/// A leaf shared between a cursor and a builder that may take it over.
+pub type SharedLeaf = Arc<LeafPage>;
+
+#[cfg(test)]
+mod tests;
