@@ -1,0 +1,5 @@
+//! Taking a snapshot.
+
+mod options;
+
+pub use options::{SnapshotOptions, SnapshotSummary, StreamInput, StreamSource};
