@@ -11,4 +11,5 @@ pub mod id;
 pub mod repo;
 pub mod source;
 pub mod storage;
+pub mod target;
 pub mod tree;
