@@ -166,7 +166,8 @@ fn resolution() -> rustix::fs::ResolveFlags {
 
 #[cfg(target_os = "linux")]
 fn open_whole(base: BorrowedFd<'_>, piece: &[u8]) -> Result<OwnedFd, Errno> {
-    let flags = HANDLE | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // No O_NOFOLLOW: with it a link at the end would be told of as "no folder".
+    let flags = HANDLE | OFlags::DIRECTORY | OFlags::CLOEXEC;
     retry_on_intr(|| rustix::fs::openat2(base, piece, flags, Mode::empty(), resolution()))
 }
 
