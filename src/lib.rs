@@ -12,4 +12,5 @@ pub mod ops;
 pub mod repo;
 pub mod source;
 pub mod storage;
+pub mod target;
 pub mod tree;
