@@ -5,6 +5,7 @@
 
 mod error;
 mod resolve;
+pub mod restore;
 pub mod snapshot;
 
 pub use error::{OpError, StreamFailure};
