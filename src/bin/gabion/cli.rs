@@ -20,6 +20,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Init(commands::init::Args),
+    Snapshot(Box<commands::snapshot::Args>),
     Snapshots(commands::snapshots::Args),
     RebuildIndex(commands::rebuild_index::Args),
     Key(commands::key::Args),
@@ -34,6 +35,7 @@ impl Cli {
         let session = Session::new(self.global);
         let result = match self.command {
             Command::Init(args) => commands::init::run(&session, &args),
+            Command::Snapshot(args) => commands::snapshot::run(&session, *args),
             Command::Snapshots(args) => commands::snapshots::run(&session, &args),
             Command::RebuildIndex(args) => commands::rebuild_index::run(&session, &args),
             Command::Key(args) => commands::key::run(&session, &args),

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use gabion::format::config::ConfigError;
 use gabion::format::path::printable;
+use gabion::ops::OpError;
 use gabion::repo::RepositoryError;
 use gabion::storage::{StorageError, StorageErrorKind};
 
@@ -133,6 +134,33 @@ impl From<RepositoryError> for Failure {
 impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {
         repository(&RepositoryError::Storage(error))
+    }
+}
+
+impl From<OpError> for Failure {
+    fn from(error: OpError) -> Self {
+        let exit_and_hint = match error {
+            OpError::Repository(error) => return repository(&error),
+            OpError::Source(_) => (Exit::Failed, Some("is the source's disk mounted?")),
+            OpError::Stream(failure) => {
+                let mut said = Self::of(Exit::StreamFailed, &failure);
+                said.details = failure.stderr_tail;
+                return said;
+            }
+            OpError::UnknownSnapshot(_) => {
+                (Exit::Failed, Some("`gabion snapshots` shows the snapshots"))
+            }
+            OpError::AmbiguousSnapshot { .. } => (Exit::Failed, Some("give more digits of the id")),
+            OpError::NoSuchPath { .. } => (Exit::Failed, Some("`gabion ls SNAP` shows the paths")),
+            OpError::Interrupted => (Exit::Interrupted, None),
+            _ => (Exit::Failed, None),
+        };
+        let (exit, hint) = exit_and_hint;
+        let failure = Self::of(exit, &error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
     }
 }
 

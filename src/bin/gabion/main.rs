@@ -20,6 +20,7 @@ mod process;
 mod progress;
 mod render;
 mod session;
+mod sources;
 
 use std::process::ExitCode;
 

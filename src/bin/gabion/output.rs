@@ -17,19 +17,29 @@ impl Output {
     }
 
     /// One line of text.
-    pub(crate) fn line(&mut self, line: impl fmt::Display) -> Result<(), Failure> {
-        writeln!(self.0, "{line}").map_err(Failure::output)
+    pub(crate) fn line(&mut self, line: impl fmt::Display) -> Result<(), OutputError> {
+        writeln!(self.0, "{line}").map_err(OutputError)
     }
 
     /// One value as one line of JSON.
-    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
-        serde_json::to_writer(&mut self.0, value).map_err(|error| Failure::output(error.into()))?;
-        self.0.write_all(b"\n").map_err(Failure::output)
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), OutputError> {
+        serde_json::to_writer(&mut self.0, value).map_err(|error| OutputError(error.into()))?;
+        self.0.write_all(b"\n").map_err(OutputError)
     }
 
     /// Hands over what is still in the buffer.
-    pub(crate) fn finish(mut self) -> Result<(), Failure> {
-        self.0.flush().map_err(Failure::output)
+    pub(crate) fn finish(mut self) -> Result<(), OutputError> {
+        self.0.flush().map_err(OutputError)
+    }
+}
+
+/// Standard output could not be written to.
+#[derive(Debug)]
+pub(crate) struct OutputError(pub(crate) io::Error);
+
+impl From<OutputError> for Failure {
+    fn from(error: OutputError) -> Self {
+        Self::output(error.0)
     }
 }
 
@@ -47,12 +57,12 @@ impl Write for Output {
 pub(crate) fn one_line(line: impl fmt::Display) -> Result<(), Failure> {
     let mut output = Output::new();
     output.line(line)?;
-    output.finish()
+    Ok(output.finish()?)
 }
 
 /// One value as one line of JSON, at once.
 pub(crate) fn one_json(value: &impl Serialize) -> Result<(), Failure> {
     let mut output = Output::new();
     output.json(value)?;
-    output.finish()
+    Ok(output.finish()?)
 }

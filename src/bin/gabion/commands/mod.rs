@@ -5,5 +5,6 @@ pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod man;
 pub(crate) mod rebuild_index;
+pub(crate) mod snapshot;
 pub(crate) mod snapshots;
 pub(crate) mod version;
