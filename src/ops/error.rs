@@ -46,6 +46,9 @@ pub enum OpError {
     /// What was asked for cannot be done as it was said.
     #[error("{0}")]
     Refused(String),
+    /// What the result was written to failed: a closed pipe, a full disk.
+    #[error("the output could not be written")]
+    Output(#[source] std::io::Error),
     /// The caller asked to stop.
     #[error("interrupted; what was stored so far is kept and the next run goes on from there")]
     Interrupted,
