@@ -1,9 +1,12 @@
 //! The integration tests: one binary, one module per subject.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod storage_contract;
-mod source_scan;
+mod cli_bad_places;
+mod cli_basics;
+mod cli_keys;
+mod cli_snapshot;
 mod snapshot_op;
 mod source_scan;
 mod storage_contract;
+mod support;
 mod target_folder;

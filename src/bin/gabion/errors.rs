@@ -147,6 +147,7 @@ impl From<OpError> for Failure {
                 said.details = failure.stderr_tail;
                 return said;
             }
+            OpError::Output(error) => return Self::output(error),
             OpError::UnknownSnapshot(_) => {
                 (Exit::Failed, Some("`gabion snapshots` shows the snapshots"))
             }
@@ -189,10 +190,9 @@ fn repository(error: &RepositoryError) -> Failure {
         | E::Config(ConfigError::NewerFormat { .. } | ConfigError::UnknownFeature(_)) => {
             (Exit::Failed, Some("a newer gabion made it: install that version or a later one"))
         }
-        E::Config(ConfigError::NotAuthentic) => (
-            Exit::Damage,
-            Some("somebody may have changed the repository: do not rely on it"),
-        ),
+        E::Config(ConfigError::NotAuthentic) => {
+            (Exit::Damage, Some("somebody may have changed the repository: do not rely on it"))
+        }
         E::NoUsableSlot { .. } | E::Config(ConfigError::Damaged(_)) => {
             (Exit::Damage, Some("bring the object back from a copy of the repository"))
         }

@@ -150,11 +150,7 @@ fn streams(stdin: Option<String>, commands: Vec<(String, String)>) -> Vec<Stream
     stdin.into_iter().chain(commands).collect()
 }
 
-fn excludes(
-    session: &Session,
-    args: &ExcludeArgs,
-    paths: &[PathBuf],
-) -> Result<Excludes, Failure> {
+fn excludes(session: &Session, args: &ExcludeArgs, paths: &[PathBuf]) -> Result<Excludes, Failure> {
     let cache = session.cache_folder();
     let mut own = vec![("the repository", session.place()?)];
     own.extend(cache.as_deref().map(|cache| ("gabion's cache folder", cache)));
