@@ -1,8 +1,7 @@
 //! The integration tests: one binary, one module per subject.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod storage_contract;
-mod source_scan;
+mod restore_op;
 mod snapshot_op;
 mod source_scan;
 mod storage_contract;
