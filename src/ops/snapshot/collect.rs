@@ -1,0 +1,186 @@
+//! The collector: builds the tree in path order from what feeder and workers send.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use super::pipeline::{Message, Shared, Slot, wait};
+use crate::event::Event;
+use crate::format::entry::{Content, Entry, EntryKind};
+use crate::format::path;
+use crate::id::ChunkId;
+use crate::ops::OpError;
+use crate::repo::{RepositoryError, Writer};
+use crate::tree::{ContentWriter, LeafPage, TreeBuilder, TreeTotals};
+
+/// Stored bytes after which a checkpoint is worth its few fsyncs.
+const CHECKPOINT_BYTES: u64 = 512 << 20;
+
+/// Called at checkpoints with the top page of the entries so far.
+pub(super) type OnCheckpoint<'a> = dyn FnMut(ChunkId) -> Result<(), RepositoryError> + 'a;
+
+pub(super) struct Collector<'a> {
+    shared: &'a Arc<Shared>,
+    writer: &'a Writer,
+    builder: TreeBuilder,
+    content: ContentWriter,
+    /// Streams wait for their place among the files.
+    streams: BTreeMap<Box<[u8]>, Entry>,
+    /// Contents of files with several names, until all names came by.
+    links: HashMap<(u64, u64), (Content, u64, bool, u32)>,
+    stored_at_checkpoint: u64,
+    on_checkpoint: &'a mut OnCheckpoint<'a>,
+}
+
+impl<'a> Collector<'a> {
+    pub(super) fn new(
+        shared: &'a Arc<Shared>,
+        writer: &'a Writer,
+        on_checkpoint: &'a mut OnCheckpoint<'a>,
+    ) -> Result<Self, RepositoryError> {
+        Ok(Self {
+            shared,
+            writer,
+            builder: TreeBuilder::new(writer)?,
+            content: ContentWriter::default(),
+            streams: BTreeMap::new(),
+            links: HashMap::new(),
+            stored_at_checkpoint: 0,
+            on_checkpoint,
+        })
+    }
+
+    /// Takes messages until the end and returns the top page.
+    pub(super) fn run(
+        mut self,
+        messages: &Receiver<Message>,
+    ) -> Result<(ChunkId, TreeTotals), OpError> {
+        loop {
+            let message = messages.recv().map_err(|_| {
+                OpError::Repository(RepositoryError::Writer("the walk stopped".to_owned()))
+            })?;
+            match message {
+                Message::Finished => break,
+                Message::Failed(OpError::Interrupted) => {
+                    self.checkpoint()?;
+                    return Err(OpError::Interrupted);
+                }
+                Message::Failed(error) => return Err(error),
+                message => self.take(message)?,
+            }
+            let stored: u64 = self.writer.totals().stored_bytes.iter().sum();
+            if stored - self.stored_at_checkpoint > CHECKPOINT_BYTES {
+                self.checkpoint()?;
+                self.stored_at_checkpoint = stored;
+            }
+        }
+        for (_, entry) in std::mem::take(&mut self.streams) {
+            self.builder.push(entry)?;
+        }
+        self.shared.flush()?;
+        let finished = self.builder.finish()?;
+        self.writer.checkpoint()?;
+        Ok(finished)
+    }
+
+    fn take(&mut self, message: Message) -> Result<(), RepositoryError> {
+        match message {
+            Message::Batch { slots, results, bytes } => {
+                let items = slots.len() as u64;
+                let mut results = match results {
+                    Some(promise) => wait(&promise)?.into_iter(),
+                    None => Vec::new().into_iter(),
+                };
+                for slot in slots {
+                    match slot {
+                        Slot::Same(page, at) => self.push_same(&page, at)?,
+                        Slot::Read => {
+                            if let Some(entry) = results.next().flatten() {
+                                self.push_read(entry)?;
+                            }
+                        }
+                    }
+                }
+                self.shared.observer.event(Event::Progress { items, bytes });
+            }
+            Message::Begin | Message::Drop => self.content = ContentWriter::default(),
+            Message::Slab { items, bytes } => {
+                for item in wait(&items)? {
+                    self.content.push(self.builder.worker(), item)?;
+                }
+                self.shared.observer.event(Event::Progress { items: 0, bytes });
+            }
+            Message::Hole(len) => {
+                let hole = crate::format::entry::ContentItem::Hole { len };
+                self.content.push(self.builder.worker(), hole)?;
+            }
+            Message::End(mut entry) => {
+                entry.content = std::mem::take(&mut self.content).finish(self.builder.worker())?;
+                self.shared.observer.event(Event::Progress { items: 1, bytes: 0 });
+                if entry.meta.kind == EntryKind::Stream {
+                    self.streams.insert(entry.path.clone(), *entry);
+                } else {
+                    self.push_read(*entry)?;
+                }
+            }
+            Message::Finished | Message::Failed(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Adds an entry that was read; further names of a file get the content of the first.
+    fn push_read(&mut self, mut entry: Entry) -> Result<(), RepositoryError> {
+        if entry.meta.kind == EntryKind::File && entry.meta.links > 1 {
+            let key = (entry.meta.filesystem, entry.meta.inode);
+            match self.links.get_mut(&key) {
+                Some((content, size, unsettled, names_left)) => {
+                    entry.content = content.clone();
+                    entry.meta.size = *size;
+                    entry.meta.unsettled = *unsettled;
+                    *names_left = names_left.saturating_sub(1);
+                    if *names_left == 0 {
+                        self.links.remove(&key);
+                    }
+                }
+                None if entry.content == Content::Empty && entry.meta.size > 0 => {
+                    let what = "another name of this file could not be read".to_owned();
+                    self.shared.problem(&entry.path, what);
+                    return Ok(());
+                }
+                None => {
+                    let (size, unsettled) = (entry.meta.size, entry.meta.unsettled);
+                    let known = (entry.content.clone(), size, unsettled, entry.meta.links - 1);
+                    self.links.insert(key, known);
+                }
+            }
+        }
+        self.push_streams_before(&entry.path)?;
+        self.builder.push(entry)
+    }
+
+    fn push_same(&mut self, page: &Arc<LeafPage>, at: usize) -> Result<(), RepositoryError> {
+        if !self.streams.is_empty() {
+            self.push_streams_before(page.leaf.path(at))?;
+        }
+        self.builder.push_same(page, at)
+    }
+
+    fn push_streams_before(&mut self, next: &[u8]) -> Result<(), RepositoryError> {
+        while let Some((name, _)) = self.streams.first_key_value()
+            && path::compare(name, next).is_lt()
+        {
+            if let Some((_, entry)) = self.streams.pop_first() {
+                self.builder.push(entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes what is there so far durable, so that an interrupted run can be taken up.
+    fn checkpoint(&mut self) -> Result<(), RepositoryError> {
+        self.shared.flush()?;
+        let root = self.builder.checkpoint()?;
+        self.writer.checkpoint()?;
+        root.map_or(Ok(()), |root| (self.on_checkpoint)(root))
+    }
+}

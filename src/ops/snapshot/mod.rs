@@ -1,0 +1,237 @@
+//! Taking a snapshot: streams, then a walk merged with the parent, then the commit.
+//!
+//! The order of writes follows from FORMAT.md: session, packs, index segment, tentative root, one
+//! more look at session, marks and packs, confirmed snapshot. Only the last makes it exist.
+
+mod collect;
+mod commit;
+mod dump_format;
+mod feed;
+mod large;
+mod options;
+mod pipeline;
+mod previous;
+mod read;
+mod slabs;
+mod streams;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+pub use options::{SnapshotOptions, SnapshotSummary, StreamInput, StreamSource};
+
+use crate::event::Event;
+use crate::format::entry::Timestamp;
+use crate::format::snapshot::{RawBytes, SnapshotCounts};
+use crate::id::ChunkId;
+use crate::ops::OpError;
+use crate::repo::{PackClass, Repository, Writer};
+use crate::source::scan::{Scan, ScanOptions};
+use crate::tree::TreeTotals;
+use collect::Collector;
+use commit::Commit;
+use feed::{FeedTotals, Feeder};
+use pipeline::{Message, Shared};
+use previous::{Earlier, Previous};
+
+/// Takes a snapshot. The repository's index is loaded by this.
+///
+/// # Errors
+/// When the repository, a stream, or a source that was named fails, or the caller asked to stop.
+/// Nothing was confirmed then; what was stored is found and used by the next run.
+pub fn snapshot(
+    repository: &Arc<Repository>,
+    mut options: SnapshotOptions,
+) -> Result<SnapshotSummary, OpError> {
+    check_options(&options)?;
+    // Before the session is announced: a typing error must not leave a trace.
+    let scan_started = (options.clock)();
+    let mut scan = ScanOptions::new(options.paths.clone());
+    scan.excludes = options.excludes.clone();
+    scan.one_file_system = options.one_file_system;
+    scan.threads = options.threads;
+    if options.streams.is_empty() {
+        // Nothing comes between this and the walk, so it may as well begin now.
+        let scan = Scan::start(scan)?;
+        return run(repository, &mut options, Source::Started(scan), scan_started);
+    }
+    crate::source::open::Roots::open(&options.paths)?;
+    run(repository, &mut options, Source::Later(scan), scan_started)
+}
+
+/// The walk: streams must have ended before it begins.
+enum Source {
+    Started(Scan),
+    Later(ScanOptions),
+}
+
+fn check_options(options: &SnapshotOptions) -> Result<(), OpError> {
+    let mut names = Vec::new();
+    for stream in &options.streams {
+        streams::check_name(&stream.name)?;
+        let collides = options.paths.iter().any(|path| {
+            path.components().nth(1).is_some_and(|top| top.as_os_str() == stream.name.as_str())
+        });
+        if collides || names.contains(&&stream.name) {
+            let name = &stream.name;
+            return Err(OpError::Refused(format!(
+                "a stream cannot be named {name:?}: another source of this snapshot has that name"
+            )));
+        }
+        names.push(&stream.name);
+    }
+    if options.paths.is_empty() && options.streams.is_empty() {
+        return Err(OpError::Refused("there is nothing to take a snapshot of".to_owned()));
+    }
+    Ok(())
+}
+
+fn run(
+    repository: &Arc<Repository>,
+    options: &mut SnapshotOptions,
+    source: Source,
+    scan_started: Timestamp,
+) -> Result<SnapshotSummary, OpError> {
+    let paths: Vec<RawBytes> = options
+        .paths
+        .iter()
+        .map(|path| RawBytes(path.as_os_str().as_encoded_bytes().to_vec()))
+        .collect();
+    let mut commit = Commit::begin(repository, options, paths)?;
+    let result = run_in_session(repository, options, source, scan_started, &mut commit);
+    if result.is_err() {
+        commit.abandon();
+    }
+    result
+}
+
+fn run_in_session(
+    repository: &Arc<Repository>,
+    options: &mut SnapshotOptions,
+    source: Source,
+    mut scan_started: Timestamp,
+    commit: &mut Commit,
+) -> Result<SnapshotSummary, OpError> {
+    repository.observer().event(Event::Phase("reading the index"));
+    repository.load_index()?;
+    commit.remember_packs();
+    let earlier = Earlier::find(repository, &options.host, commit.paths())?;
+    if let Some(parent) = &earlier.parent {
+        let (items, bytes) = (parent.counts.entries, parent.counts.bytes);
+        repository.observer().event(Event::Total { items, bytes });
+    }
+    let writer = Writer::new(repository, options.compression);
+    let shared = Arc::new(Shared::new(&writer, options.threads, &options.interrupted)?);
+    repository.observer().event(Event::Phase("reading the sources"));
+    let previous = Previous::new(repository, &earlier.bases(), options.force);
+    let dry_run = options.dry_run;
+    let fed = std::thread::scope(|scope| {
+        let (out, messages) = sync_channel(shared.channel_len());
+        let feeder = scope.spawn(|| {
+            let out = out;
+            feed(&shared, &out, previous, options, source, &mut scan_started)
+        });
+        let collected = collect(&shared, &writer, commit, &messages, dry_run);
+        // The feeder ends when nobody listens any more.
+        drop(messages);
+        let fed = feeder.join().unwrap_or_else(|_| {
+            Err(OpError::Repository(crate::repo::RepositoryError::Writer(
+                "the walk stopped".to_owned(),
+            )))
+        });
+        // The collector's error is the cause of the feeder's, never the other way round.
+        collected.and_then(|tree| Ok((tree, fed?)))
+    });
+    let (tree, fed) = fed?;
+    let summary = summarise(&shared, &writer, tree, &fed, &earlier);
+    let Some((root, _)) = tree else { return Ok(summary) };
+    commit.scan_started = scan_started;
+    commit.confirm(options, &writer, root, fed.streams, &earlier, summary)
+}
+
+/// Runs the feeder to its end and tells the collector how it ended.
+fn feed(
+    shared: &Arc<Shared>,
+    out: &SyncSender<Message>,
+    previous: Previous<'_>,
+    options: &mut SnapshotOptions,
+    source: Source,
+    scan_started: &mut Timestamp,
+) -> Result<FeedTotals, OpError> {
+    let mut feeder = Feeder::new(shared, out, previous, options.dry_run);
+    let fed = || {
+        feeder.streams(options)?;
+        let scan = match source {
+            Source::Started(scan) => scan,
+            Source::Later(mut scan) => {
+                *scan_started = (options.clock)();
+                scan.roots.clone_from(&options.paths);
+                Scan::start(scan)?
+            }
+        };
+        let _ = shared.roots.set(scan.roots());
+        feeder.walk(scan)
+    };
+    match fed() {
+        Ok(totals) => {
+            let _ = out.send(Message::Finished);
+            Ok(totals)
+        }
+        Err(error) => {
+            // Nobody listens when the collector failed first.
+            let _ = out.send(Message::Failed(error));
+            Err(OpError::Interrupted)
+        }
+    }
+}
+
+/// Builds the tree, or in a dry run only waits for the end.
+fn collect(
+    shared: &Arc<Shared>,
+    writer: &Writer,
+    commit: &mut Commit,
+    messages: &Receiver<Message>,
+    dry_run: bool,
+) -> Result<Option<(ChunkId, TreeTotals)>, OpError> {
+    if dry_run {
+        return match messages.recv() {
+            Ok(Message::Failed(error)) => Err(error),
+            _ => Ok(None),
+        };
+    }
+    let mut on_checkpoint = |root| commit.checkpoint(root);
+    Collector::new(shared, writer, &mut on_checkpoint)?.run(messages).map(Some)
+}
+
+fn summarise(
+    shared: &Shared,
+    writer: &Writer,
+    tree: Option<(ChunkId, TreeTotals)>,
+    fed: &FeedTotals,
+    earlier: &Earlier,
+) -> SnapshotSummary {
+    let totals = writer.totals();
+    let counts = SnapshotCounts {
+        entries: tree.map_or(fed.entries, |(_, totals)| totals.entries),
+        bytes: tree.map_or(fed.bytes, |(_, totals)| totals.bytes),
+        changed_entries: fed.new + fed.modified,
+        read_bytes: match tree {
+            Some(_) => shared.read_bytes.load(Ordering::Relaxed),
+            None => fed.to_read,
+        },
+        new_bytes: totals.plain_bytes[PackClass::Content as usize],
+        stored_bytes: totals.repository_bytes,
+    };
+    SnapshotSummary {
+        snapshot: None,
+        counts,
+        new_entries: fed.new,
+        modified_entries: fed.modified,
+        unchanged_entries: fed.unchanged,
+        removed_entries: fed.removed,
+        excluded: fed.excluded,
+        problems: shared.problems.load(Ordering::Relaxed),
+        resumed: earlier.checkpoint.is_some(),
+    }
+}

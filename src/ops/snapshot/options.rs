@@ -1,0 +1,95 @@
+//! What a snapshot is taken of and how, and what came of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::format::entry::Timestamp;
+use crate::format::snapshot::{Snapshot, SnapshotCounts};
+use crate::source::exclude::Excludes;
+
+/// Where the bytes of a stream come from.
+pub enum StreamInput {
+    /// A shell command that gabion starts itself; its success is part of the snapshot's.
+    Command(String),
+    /// Bytes that somebody else writes; whether they were successful cannot be known.
+    Reader(Box<dyn std::io::Read + Send>),
+}
+
+impl std::fmt::Debug for StreamInput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Command(_) => f.write_str("Command"),
+            Self::Reader(_) => f.write_str("Reader"),
+        }
+    }
+}
+
+/// One stream of a snapshot.
+#[derive(Debug)]
+pub struct StreamSource {
+    /// Its name: one path component.
+    pub name: String,
+    /// Where its bytes come from.
+    pub input: StreamInput,
+}
+
+/// What a snapshot is taken of and how.
+#[derive(Debug)]
+pub struct SnapshotOptions {
+    /// Absolute, lexically clean paths.
+    pub paths: Vec<PathBuf>,
+    /// Streams, run in this order before the walk.
+    pub streams: Vec<StreamSource>,
+    /// Whether a stream may be empty.
+    pub allow_empty: bool,
+    /// What is left out.
+    pub excludes: Excludes,
+    /// Stay on the file systems of the named paths.
+    pub one_file_system: bool,
+    /// Words to find the snapshot by.
+    pub tags: Vec<String>,
+    /// The machine's name.
+    pub host: String,
+    /// The user's name.
+    pub user: String,
+    /// The configured job, if one is run.
+    pub job: Option<String>,
+    /// The time the snapshot is of.
+    pub time: Timestamp,
+    /// Tells the time, for the walk's start and the streams' start and end.
+    pub clock: fn() -> Timestamp,
+    /// Read every file, changed or not.
+    pub force: bool,
+    /// Walk and compare, but store nothing.
+    pub dry_run: bool,
+    /// zstd level.
+    pub compression: i32,
+    /// Threads that read and store; as many again list folders.
+    pub threads: usize,
+    /// Set by the caller to ask for an early, orderly end.
+    pub interrupted: Arc<AtomicBool>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SnapshotSummary {
+    /// The snapshot; nothing after a dry run.
+    pub snapshot: Option<Snapshot>,
+    /// Counts, of a dry run too.
+    pub counts: SnapshotCounts,
+    /// Entries that are new, changed, unchanged and gone since the parent.
+    pub new_entries: u64,
+    /// Entries that the parent had otherwise.
+    pub modified_entries: u64,
+    /// Entries taken over from the parent.
+    pub unchanged_entries: u64,
+    /// Entries that the parent had and the source has no more.
+    pub removed_entries: u64,
+    /// Paths left out by rules.
+    pub excluded: u64,
+    /// Sources that could not be read, or not whole.
+    pub problems: u64,
+    /// Whether an unfinished earlier run was taken up.
+    pub resumed: bool,
+}

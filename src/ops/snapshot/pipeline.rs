@@ -1,0 +1,184 @@
+//! How work gets from the feeder (which walks and merges) to the workers (which read, chunk, hash
+//! and store) and on to the collector (which builds the tree in path order).
+//!
+//! The feeder hands out batches of about a megabyte and sends the collector, in path order, either
+//! results or the promise of results; the collector waits for each promise in turn. The channel
+//! between them is short, so that little is in memory at any time.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::chunk::Chunker;
+use crate::event::{Event, Observer, Problem};
+use crate::format::entry::{ContentItem, Entry};
+use crate::format::path;
+use crate::ops::OpError;
+use crate::repo::{PackClass, Repository, RepositoryError, Worker, Writer};
+use crate::source::metadata::OwnerNames;
+use crate::source::open::Roots;
+use crate::source::{SourceError, Stat};
+use crate::tree::LeafPage;
+
+/// An item that is to be read.
+#[derive(Debug)]
+pub(super) struct ReadJob {
+    pub(super) path: Box<[u8]>,
+    pub(super) stat: Stat,
+    /// It is one more name of a file that another job reads: only its metadata is read.
+    pub(super) another_name: bool,
+}
+
+/// What a job gave: an entry, or nothing when the item could not be read.
+pub(super) type ReadResult = Option<Entry>;
+
+/// One place in a batch.
+pub(super) enum Slot {
+    /// Taken over from an earlier tree.
+    Same(Arc<LeafPage>, usize),
+    /// The next result of the batch's jobs.
+    Read,
+}
+
+/// What a worker promises: it is sent exactly once.
+pub(super) type Promise<T> = Receiver<Result<T, RepositoryError>>;
+
+/// What the feeder sends to the collector, in path order.
+pub(super) enum Message {
+    /// Some neighbours, with the results of those that are read.
+    Batch { slots: Vec<Slot>, results: Option<Promise<Vec<ReadResult>>>, bytes: u64 },
+    /// The content of one large file or stream begins (again, if it has begun before).
+    Begin,
+    /// The next items of its content, and how many plain bytes they are.
+    Slab { items: Promise<Vec<ContentItem>>, bytes: u64 },
+    /// A hole in its content.
+    Hole(u64),
+    /// Its content is complete; the entry lacks nothing but it. Streams are put where they belong.
+    End(Box<Entry>),
+    /// It could not be read.
+    Drop,
+    /// Everything was sent.
+    Finished,
+    /// The feeder stopped.
+    Failed(OpError),
+}
+
+/// State of one worker thread.
+pub(super) struct Context {
+    pub(super) worker: Worker,
+    pub(super) buffer: Vec<u8>,
+}
+
+/// What the workers share.
+pub(super) struct Shared {
+    pub(super) repository: Arc<Repository>,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) roots: OnceLock<Arc<Roots>>,
+    pub(super) owners: OwnerNames,
+    pub(super) files: Chunker,
+    pub(super) streams: Chunker,
+    pub(super) problems: AtomicU64,
+    pub(super) read_bytes: AtomicU64,
+    pub(super) interrupted: Arc<AtomicBool>,
+    contexts: Vec<Mutex<Context>>,
+    pool: rayon::ThreadPool,
+}
+
+impl Shared {
+    pub(super) fn new(
+        writer: &Writer,
+        threads: usize,
+        interrupted: &Arc<AtomicBool>,
+    ) -> Result<Self, RepositoryError> {
+        let repository = Arc::clone(writer.repository());
+        let threads = threads.max(1);
+        let contexts = (0..threads).map(|_| {
+            Ok(Mutex::new(Context {
+                worker: writer.worker(PackClass::Content)?,
+                buffer: Vec::new(),
+            }))
+        });
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|number| format!("worker {number}"))
+            .build()
+            .map_err(|error| RepositoryError::Writer(error.to_string()))?;
+        let gear = repository.keys().chunker_gear();
+        let sizes = repository.config().chunker;
+        Ok(Self {
+            observer: Arc::clone(repository.observer()),
+            roots: OnceLock::new(),
+            owners: OwnerNames::default(),
+            files: Chunker::new(sizes.files, &gear),
+            streams: Chunker::new(sizes.streams, &gear),
+            problems: AtomicU64::new(0),
+            read_bytes: AtomicU64::new(0),
+            interrupted: Arc::clone(interrupted),
+            contexts: contexts.collect::<Result<_, RepositoryError>>()?,
+            pool,
+            repository,
+        })
+    }
+
+    /// Messages that may be under way: enough to keep all workers busy, little memory.
+    pub(super) fn channel_len(&self) -> usize {
+        4 * self.contexts.len() + 2
+    }
+
+    /// Runs `task` on a worker thread with that thread's context.
+    pub(super) fn spawn<T: Send + 'static>(
+        self: &Arc<Self>,
+        task: impl FnOnce(&Self, &mut Context) -> Result<T, RepositoryError> + Send + 'static,
+    ) -> Promise<T> {
+        let (sender, promise): (SyncSender<_>, _) = sync_channel(1);
+        let shared = Arc::clone(self);
+        self.pool.spawn(move || {
+            let number = rayon::current_thread_index().unwrap_or(0);
+            let mut context =
+                shared.contexts[number].lock().unwrap_or_else(PoisonError::into_inner);
+            // Nobody may be waiting any more: the collector failed and is gone.
+            let _ = sender.send(task(&shared, &mut context));
+        });
+        promise
+    }
+
+    /// Stores what the workers have gathered in unfinished blocks.
+    pub(super) fn flush(&self) -> Result<(), RepositoryError> {
+        self.contexts.iter().try_for_each(|context| {
+            context.lock().unwrap_or_else(PoisonError::into_inner).worker.flush()
+        })
+    }
+
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note(&self, text: String) {
+        self.observer.event(Event::Note(text));
+    }
+
+    /// Reports and counts something that could not be read, or not whole.
+    pub(super) fn problem(&self, path: &[u8], message: String) {
+        self.problems.fetch_add(1, Ordering::Relaxed);
+        let subject = crate::source::absolute(path);
+        self.observer.event(Event::Problem(Problem { subject, message }));
+    }
+
+    /// Reports a source error; what has vanished is only noted.
+    pub(super) fn source_problem(&self, path: &[u8], error: &SourceError) {
+        if error.source.kind() == std::io::ErrorKind::NotFound {
+            self.note(format!("{} vanished before it could be read", path::display(path)));
+        } else {
+            self.problem(path, format!("cannot {}: {}", error.action, error.source));
+        }
+    }
+
+    pub(super) fn roots(&self) -> &Arc<Roots> {
+        self.roots.get().expect("the scan began before anything is read")
+    }
+}
+
+/// Waits for a promise. One that is never kept means that a worker panicked.
+pub(super) fn wait<T>(promise: &Promise<T>) -> Result<T, RepositoryError> {
+    promise.recv().unwrap_or_else(|_| Err(RepositoryError::Writer("a worker stopped".to_owned())))
+}

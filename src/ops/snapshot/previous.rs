@@ -1,0 +1,230 @@
+//! What earlier runs know of the sources: the parent snapshot, and how far an unfinished run came.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use crate::format::entry::Timestamp;
+use crate::format::page::EntryStat;
+use crate::format::path;
+use crate::format::snapshot::{RawBytes, Root, Snapshot};
+use crate::id::{ChunkId, SnapshotId};
+use crate::repo::{Repository, RepositoryError};
+use crate::source::Stat;
+use crate::tree::{Cursor, LeafPage, PageReader};
+
+/// Times of files are as coarse as the kernel's tick, 10 ms at most, and taken a little before the
+/// change. What changed so shortly before a walk began may change again without a new time.
+const RACY_NANOS: u32 = 20_000_000;
+
+/// A tree whose entries may be taken over.
+#[derive(Debug, Clone)]
+pub(super) struct Basis {
+    pub(super) root: ChunkId,
+    pub(super) scan_started: Timestamp,
+}
+
+/// What a new snapshot of the same sources starts from.
+#[derive(Debug, Default)]
+pub(super) struct Earlier {
+    /// The newest snapshot of the same sources.
+    pub(super) parent: Option<Snapshot>,
+    /// The furthest checkpoint of an unfinished run over the same sources.
+    pub(super) checkpoint: Option<Basis>,
+    /// All checkpoints of the same sources: done with once a snapshot is confirmed.
+    pub(super) stale: Vec<SnapshotId>,
+}
+
+impl Earlier {
+    /// Finds the parent and the checkpoint for sources on `host`, named as in `paths`.
+    pub(super) fn find(
+        repository: &Repository,
+        host: &str,
+        paths: &[RawBytes],
+    ) -> Result<Self, RepositoryError> {
+        let same =
+            |its_host: &str, its_paths: &[RawBytes]| its_host == host && same_set(its_paths, paths);
+        let (snapshots, _) = repository.snapshots()?;
+        let parent = snapshots.into_iter().rfind(|found| same(&found.host, &found.paths));
+        let mut earlier = Self { parent, ..Self::default() };
+        for (id, root) in repository.roots()?.0 {
+            let Root::Checkpoint { root, scan_started, host, paths, .. } = root else { continue };
+            if !same(&host, &paths) {
+                continue;
+            }
+            earlier.stale.push(id);
+            let scan_started = Timestamp::from(scan_started);
+            if earlier.checkpoint.as_ref().is_none_or(|best| best.scan_started < scan_started) {
+                earlier.checkpoint = Some(Basis { root, scan_started });
+            }
+        }
+        Ok(earlier)
+    }
+
+    /// The trees to look into, the best first.
+    pub(super) fn bases(&self) -> Vec<Basis> {
+        let parent = self
+            .parent
+            .as_ref()
+            .map(|parent| Basis { root: parent.root, scan_started: parent.scan_started.into() });
+        self.checkpoint.clone().into_iter().chain(parent).collect()
+    }
+}
+
+fn same_set(a: &[RawBytes], b: &[RawBytes]) -> bool {
+    let sorted = |list: &[RawBytes]| {
+        let mut list = list.to_vec();
+        list.sort_unstable();
+        list.dedup();
+        list
+    };
+    sorted(a) == sorted(b)
+}
+
+/// What is known of a path.
+#[derive(Debug)]
+pub(super) enum Known {
+    /// Nothing.
+    New,
+    /// It was there, but changed since, or may have.
+    Modified,
+    /// It is as it was.
+    Same(Arc<LeafPage>, usize),
+}
+
+struct Track<'r> {
+    cursor: Cursor<'r>,
+    racy_from: Timestamp,
+}
+
+/// Walks the earlier trees beside the scan: constant memory, whatever the size of the tree.
+pub(super) struct Previous<'r> {
+    tracks: Vec<Track<'r>>,
+    force: bool,
+    /// Entries of the parent that the scan did not come by.
+    pub(super) removed: u64,
+}
+
+impl<'r> Previous<'r> {
+    pub(super) fn new(repository: &'r Repository, bases: &[Basis], force: bool) -> Self {
+        let tracks = bases.iter().map(|basis| Track {
+            cursor: PageReader::new(repository).cursor(basis.root),
+            racy_from: before(basis.scan_started, RACY_NANOS),
+        });
+        Self { tracks: tracks.collect(), force, removed: 0 }
+    }
+
+    /// What is known of `wanted`; to be asked in path order.
+    pub(super) fn lookup(&mut self, wanted: &[u8], stat: &Stat) -> Result<Known, RepositoryError> {
+        let mut known = Known::New;
+        let last = self.tracks.len().saturating_sub(1);
+        for (number, track) in self.tracks.iter_mut().enumerate() {
+            let mut skipped = 0;
+            while let Some((page, at)) = track.cursor.peek()? {
+                match path::compare(page.leaf.path(at), wanted) {
+                    Ordering::Less => {
+                        skipped += 1;
+                        track.cursor.skip();
+                        continue;
+                    }
+                    Ordering::Greater => {}
+                    Ordering::Equal => {
+                        let same =
+                            !self.force && unchanged(page.leaf.stat(at), stat, track.racy_from);
+                        match (&known, same) {
+                            (Known::Same(..), _) => {}
+                            (_, true) => known = Known::Same(Arc::clone(page), at),
+                            (_, false) => known = Known::Modified,
+                        }
+                        track.cursor.skip();
+                    }
+                }
+                break;
+            }
+            // The parent is the last track.
+            if number == last {
+                self.removed += skipped;
+            }
+        }
+        Ok(known)
+    }
+
+    /// Counts what the parent has behind the last path asked for.
+    pub(super) fn finish(&mut self) -> Result<(), RepositoryError> {
+        if let Some(track) = self.tracks.last_mut() {
+            while track.cursor.peek()?.is_some() {
+                self.removed += 1;
+                track.cursor.skip();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Unchanged: same size, times and inode on the same file system, settled when it was read, and
+/// not changed so shortly before that walk that a later change could bear the same time.
+fn unchanged(old: &EntryStat, new: &Stat, racy_from: Timestamp) -> bool {
+    old.kind == new.kind
+        && old.size == new.size
+        && old.mtime == new.mtime
+        && old.ctime == new.ctime
+        && old.inode == new.inode
+        && old.filesystem == new.filesystem
+        && !old.unsettled
+        && old.ctime < racy_from
+}
+
+fn before(time: Timestamp, nanos: u32) -> Timestamp {
+    match time.nanos.checked_sub(nanos) {
+        Some(nanos) => Timestamp { nanos, ..time },
+        None => Timestamp { seconds: time.seconds - 1, nanos: time.nanos + 1_000_000_000 - nanos },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::entry::EntryKind;
+
+    #[test]
+    fn any_difference_or_doubt_means_reading_again() {
+        let at = |seconds| Timestamp { seconds, nanos: 0 };
+        let new = Stat {
+            kind: EntryKind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: at(100),
+            ctime: at(200),
+            inode: 7,
+            filesystem: 9,
+            links: 1,
+            size: 5,
+            device: 0,
+            blocks_512: 8,
+        };
+        let old = EntryStat {
+            kind: EntryKind::File,
+            unsettled: false,
+            mtime: at(100),
+            ctime: at(200),
+            inode: 7,
+            filesystem: 9,
+            size: 5,
+        };
+        let late = at(1000);
+        assert!(unchanged(&old, &new, late));
+        for changed in [
+            EntryStat { kind: EntryKind::Stream, ..old },
+            EntryStat { unsettled: true, ..old },
+            EntryStat { mtime: at(101), ..old },
+            EntryStat { ctime: at(199), ..old },
+            EntryStat { inode: 8, ..old },
+            EntryStat { filesystem: 8, ..old },
+            EntryStat { size: 6, ..old },
+        ] {
+            assert!(!unchanged(&changed, &new, late), "{changed:?}");
+        }
+        assert!(!unchanged(&old, &new, at(200)), "it may have changed within the same tick");
+        assert_eq!(before(at(5), 20_000_000), Timestamp { seconds: 4, nanos: 980_000_000 });
+    }
+}

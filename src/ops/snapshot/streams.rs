@@ -1,0 +1,321 @@
+//! Streams: the output of commands that gabion starts itself, and standard input.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead as _, BufReader, Read};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::dump_format::{DumpFormat, Ends, HEAD_LEN, compressed_hint};
+use super::pipeline::{Message, Shared};
+use super::slabs::{Slabs, send};
+use super::{SnapshotOptions, StreamInput, StreamSource};
+use crate::event::Event;
+use crate::format::entry::{Content, Entry, EntryKind, Metadata, Owner, Timestamp};
+use crate::format::path;
+use crate::format::snapshot::StreamRecord;
+use crate::ops::{OpError, StreamFailure};
+
+/// Bytes read from a stream at once, and how many such pieces may wait.
+const PIECE_LEN: usize = 1 << 20;
+const PIECES: usize = 4;
+/// How long nothing may come before it is looked whether the user wants to stop.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// Lines of standard error that are kept for the message about a failure.
+const STDERR_LINES: usize = 20;
+/// How long to wait for the rest of standard error once the command itself has ended.
+const STDERR_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Runs a stream to its end and sends its content and entry. Its success is part of what is sent:
+/// nothing follows a failure.
+pub(super) fn run_stream(
+    shared: &Arc<Shared>,
+    out: &SyncSender<Message>,
+    options: &SnapshotOptions,
+    source: StreamSource,
+) -> Result<StreamRecord, OpError> {
+    let gone = |_| OpError::Interrupted;
+    let name = source.name;
+    shared.observer.event(Event::Working((&name).into()));
+    let started = (options.clock)();
+    let mut running = Running::start(shared, &name, source.input)?;
+    send(out, Message::Begin).map_err(gone)?;
+    let ends = match pump(shared, out, &running.pieces, &name) {
+        Ok(ends) => ends,
+        Err(error) => {
+            running.kill();
+            return Err(error);
+        }
+    };
+    running.succeed(shared, &name)?;
+    let format = judge(shared, &name, &ends, options.allow_empty)?;
+    let ended = (options.clock)();
+    let entry = stream_entry(shared, &name, ends.len, ended);
+    send(out, Message::End(Box::new(entry))).map_err(gone)?;
+    Ok(StreamRecord {
+        name,
+        started: started.into(),
+        ended: ended.into(),
+        bytes: ends.len,
+        format: format.map(str::to_owned),
+    })
+}
+
+fn failure(name: &str, reason: impl Into<String>) -> StreamFailure {
+    StreamFailure { name: name.to_owned(), reason: reason.into(), stderr_tail: Vec::new() }
+}
+
+/// Chunks what comes until its end.
+fn pump(
+    shared: &Arc<Shared>,
+    out: &SyncSender<Message>,
+    pieces: &Receiver<io::Result<Vec<u8>>>,
+    name: &str,
+) -> Result<Ends, OpError> {
+    let gone = |_| OpError::Interrupted;
+    let mut ends = Ends::default();
+    let mut slabs = None;
+    loop {
+        let piece = match pieces.recv_timeout(PATIENCE) {
+            Ok(Ok(piece)) => piece,
+            Ok(Err(error)) => return Err(failure(name, format!("cannot read: {error}")).into()),
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) if shared.is_interrupted() => {
+                return Err(OpError::Interrupted);
+            }
+            Err(RecvTimeoutError::Timeout) => continue,
+        };
+        if shared.is_interrupted() {
+            return Err(OpError::Interrupted);
+        }
+        ends.push(&piece);
+        let slabs = slabs.get_or_insert_with(|| {
+            // Small chunks find what did not change in a dump; compressed bytes never repeat.
+            let compressed = compressed_hint(&piece).is_some();
+            let chunker = if compressed { &shared.files } else { &shared.streams };
+            Slabs::new(shared, out, chunker.clone())
+        });
+        slabs.push(&piece).map_err(gone)?;
+        let read = piece.len() as u64;
+        shared.read_bytes.fetch_add(read, std::sync::atomic::Ordering::Relaxed);
+    }
+    if let Some(mut slabs) = slabs {
+        slabs.finish().map_err(gone)?;
+    }
+    Ok(ends)
+}
+
+/// Looks at the ends of a stream whose command said that it succeeded.
+fn judge(
+    shared: &Shared,
+    name: &str,
+    ends: &Ends,
+    allow_empty: bool,
+) -> Result<Option<&'static str>, StreamFailure> {
+    if ends.len == 0 && !allow_empty {
+        return Err(failure(name, "it is empty (say --allow-empty if that is right)"));
+    }
+    if let Some(hint) = compressed_hint(&ends.head) {
+        shared.note(format!("stream {name}: {hint}"));
+    }
+    let Some(format) = DumpFormat::of(&ends.head[..ends.head.len().min(HEAD_LEN)]) else {
+        return Ok(None);
+    };
+    if format.is_complete(&ends.tail) {
+        return Ok(Some(format.name));
+    }
+    let reason = format!(
+        "it is not complete: it begins like the output of {} but does not end with {:?}",
+        format.name,
+        format.mark()
+    );
+    Err(failure(name, reason))
+}
+
+fn stream_entry(shared: &Shared, name: &str, size: u64, time: Timestamp) -> Entry {
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let owner: Arc<Owner> = shared.owners.owner(uid, gid);
+    let meta = Metadata {
+        kind: EntryKind::Stream,
+        mode: 0o600,
+        owner,
+        mtime: time,
+        ctime: time,
+        inode: 0,
+        filesystem: 0,
+        links: 1,
+        size,
+        device: 0,
+        xattrs: [].into(),
+        target: Box::default(),
+        unsettled: false,
+    };
+    Entry { path: name.as_bytes().into(), meta, content: Content::Empty }
+}
+
+/// Whether `name` can be a stream's: one component of a path, of printable text.
+pub(super) fn check_name(name: &str) -> Result<(), OpError> {
+    let bad = |why: &str| OpError::Refused(format!("{name:?} cannot name a stream: {why}"));
+    if name.contains('/') {
+        return Err(bad("it holds a slash"));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(bad("it holds a control character"));
+    }
+    path::problem(name.as_bytes()).map_or(Ok(()), |problem| Err(bad(problem)))
+}
+
+/// A stream under way.
+struct Running {
+    pieces: Receiver<io::Result<Vec<u8>>>,
+    command: Option<Started>,
+}
+
+struct Started {
+    child: Child,
+    stderr: Arc<Mutex<VecDeque<String>>>,
+    stderr_ended: Receiver<()>,
+}
+
+impl Running {
+    fn start(shared: &Arc<Shared>, name: &str, input: StreamInput) -> Result<Self, OpError> {
+        match input {
+            StreamInput::Reader(reader) => {
+                Ok(Self { pieces: read_in_background(reader), command: None })
+            }
+            StreamInput::Command(line) => {
+                let mut child = shell(&line)
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::piped())
+                    // A group of its own, so that all it started can be ended with it.
+                    .process_group(0)
+                    .spawn()
+                    .map_err(|error| failure(name, format!("cannot start it: {error}")))?;
+                let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+                let (Some(stdout), Some(stderr)) = (stdout, stderr) else {
+                    return Err(failure(name, "cannot start it: no pipes").into());
+                };
+                // A large pipe saves waking up; a small one is no error.
+                #[cfg(target_os = "linux")]
+                let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIECE_LEN);
+                let tail = Arc::default();
+                let stderr_ended = pass_on_stderr(shared, name, stderr, &tail);
+                Ok(Self {
+                    pieces: read_in_background(Box::new(stdout)),
+                    command: Some(Started { child, stderr: tail, stderr_ended }),
+                })
+            }
+        }
+    }
+
+    /// Ends the command and everything that it started.
+    fn kill(&mut self) {
+        let Some(started) = &mut self.command else { return };
+        if let Some(group) =
+            i32::try_from(started.child.id()).ok().and_then(rustix::process::Pid::from_raw)
+        {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+        let _ = started.child.wait();
+    }
+
+    /// Waits for the command and makes sure that it succeeded.
+    fn succeed(&mut self, shared: &Shared, name: &str) -> Result<(), OpError> {
+        let status = loop {
+            let Some(started) = &mut self.command else { return Ok(()) };
+            match started.child.try_wait() {
+                Ok(Some(status)) => break status,
+                Ok(None) if shared.is_interrupted() => {
+                    self.kill();
+                    return Err(OpError::Interrupted);
+                }
+                Ok(None) => std::thread::sleep(Duration::from_millis(2)),
+                Err(error) => return Err(failure(name, format!("lost it: {error}")).into()),
+            }
+        };
+        if status.success() {
+            return Ok(());
+        }
+        let mut failure = failure(name, describe(status));
+        if let Some(started) = &self.command {
+            let _ = started.stderr_ended.recv_timeout(STDERR_PATIENCE);
+            let tail = started.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+            failure.stderr_tail = tail.iter().cloned().collect();
+        }
+        Err(failure.into())
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("its command ended with exit status {code}"),
+        (None, Some(signal)) => format!("its command was ended by signal {signal}"),
+        (None, None) => format!("its command ended with {status}"),
+    }
+}
+
+/// A shell that runs `line`. Where there is bash, every stage of a pipeline must succeed: the
+/// status of `pg_dump | sed` is that of `sed` elsewhere, which hides a failed dump.
+fn shell(line: &str) -> Command {
+    for bash in ["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"] {
+        if Path::new(bash).exists() {
+            let mut command = Command::new(bash);
+            command.args(["-o", "pipefail", "-c", line]);
+            return command;
+        }
+    }
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", line]);
+    command
+}
+
+fn read_in_background(mut reader: Box<dyn Read + Send>) -> Receiver<io::Result<Vec<u8>>> {
+    let (sender, pieces) = sync_channel(PIECES);
+    std::thread::spawn(move || {
+        loop {
+            let mut piece = Vec::with_capacity(PIECE_LEN);
+            let end = (&mut reader).take(PIECE_LEN as u64).read_to_end(&mut piece);
+            let done = match end {
+                Ok(0) => break,
+                Ok(_) => sender.send(Ok(piece)).is_err(),
+                Err(error) => {
+                    let _ = sender.send(Err(error));
+                    break;
+                }
+            };
+            if done {
+                break;
+            }
+        }
+    });
+    pieces
+}
+
+/// Passes standard error on line by line and keeps the last lines.
+fn pass_on_stderr(
+    shared: &Arc<Shared>,
+    name: &str,
+    stderr: impl Read + Send + 'static,
+    tail: &Arc<Mutex<VecDeque<String>>>,
+) -> Receiver<()> {
+    let (done, ended) = sync_channel(1);
+    let (shared, name, tail) = (Arc::clone(shared), name.to_owned(), Arc::clone(tail));
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+            let line = path::printable(&line);
+            let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+            tail.push_back(line.clone());
+            if tail.len() > STDERR_LINES {
+                tail.pop_front();
+            }
+            drop(tail);
+            shared.observer.event(Event::CommandOutput { stream: name.clone(), line });
+        }
+        let _ = done.send(());
+    });
+    ended
+}
