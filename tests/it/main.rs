@@ -1,8 +1,6 @@
 //! The integration tests: one binary, one module per subject.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod storage_contract;
-mod source_scan;
 mod snapshot_op;
 mod source_scan;
 mod storage_contract;
