@@ -6,3 +6,4 @@ mod snapshot_op;
 mod source_scan;
 mod storage_contract;
 mod target_folder;
+mod tidy;
