@@ -4,12 +4,13 @@ use std::fs;
 
 use super::support::Sandbox;
 
-const COMMANDS: [&[&str]; 12] = [
+const COMMANDS: [&[&str]; 13] = [
     &["init"],
     &["snapshot"],
     &["snapshots"],
     &["ls"],
     &["cat"],
+    &["restore"],
     &["rebuild-index"],
     &["key", "add"],
     &["key", "list"],
@@ -63,6 +64,8 @@ fn senseless_command_lines_end_with_2() {
         &["init", "--plaintext", "--key-file", "x"],
         &["snapshots", "--key-file", "x", "--password-file", "y"],
         &["cat", "latest"],
+        &["restore", "latest"],
+        &["restore", "latest", "--target", "out", "--delete"],
         &["ls", "latest:/a/../b"],
         &["completions", "no-shell"],
         &["snapshots", "--threads", "0"],
@@ -95,7 +98,7 @@ fn init_makes_one_repository_and_no_second() {
     sandbox.gabion(["init", "--plaintext"]).run().code(1).says("already holds a gabion repository");
     sandbox.write("full/file", "");
     let full = sandbox.gabion(["init", "--plaintext", "-r", "full"]).run().code(1);
-    full.says("cannot create full: the name is taken").says("hint: name a folder that does not");
+    full.says("/full: the name is taken").says("hint: name a folder that does not");
     let deep = sandbox.gabion(["init", "--plaintext", "-r", "no/where"]).run().code(1);
     deep.says("No such file or directory").says("the folder above it must exist");
     let json = sandbox.gabion(["init", "--plaintext", "-r", "other", "--json"]).run().success();

@@ -49,6 +49,7 @@ fn on_a_terminal_notes_are_shown_too() {
 #[test]
 fn paths_are_made_absolute_and_the_own_folders_left_out() {
     let sandbox = with_source();
+    sandbox.gabion(["rebuild-index"]).run().success();
     fs::create_dir(sandbox.path("odd[*]")).unwrap();
     for place in ["repository", "cache"] {
         move_to(&sandbox.path(place), &sandbox.path(format!("odd[*]/{place}")));

@@ -4,6 +4,7 @@
 mod cli_bad_places;
 mod cli_basics;
 mod cli_keys;
+mod cli_restore;
 mod cli_snapshot;
 mod restore_op;
 mod snapshot_op;

@@ -105,7 +105,8 @@ fn odd_tree() -> tempfile::TempDir {
     for (number, len) in [0, 1, 64, 65, 65_536, 65_537, 3 << 20, 9 << 20].into_iter().enumerate() {
         write(at(&format!("d/f{number}")), &noise(len, u8::try_from(number).unwrap()));
     }
-    for name in [&b"new\nline"[..], b"-rf", b"\xff\xfe not utf-8", b" ", b"a\\b", b"*?[", b"$HOME"] {
+    for name in [&b"new\nline"[..], b"-rf", b"\xff\xfe not utf-8", b" ", b"a\\b", b"*?[", b"$HOME"]
+    {
         write(folder.path().join(std::ffi::OsStr::from_bytes(name)), name);
     }
     std::fs::hard_link(at("d/f4"), at("d/empty-not")).unwrap();
@@ -162,10 +163,8 @@ fn with_attributes(target: &TargetFolder, policy: &MetadataPolicy) {
         entry(32, 0, none),
     ]
     .concat();
-    let xattr = |name: &str, value: &[u8]| Xattr {
-        name: name.as_bytes().into(),
-        value: value.into(),
-    };
+    let xattr =
+        |name: &str, value: &[u8]| Xattr { name: name.as_bytes().into(), value: value.into() };
     let xattrs =
         Arc::new([xattr("system.posix_acl_access", &acl), xattr("user.note", &noise(900, 1))]);
     let meta = Metadata { xattrs, ..metadata(EntryKind::File, 0o640) };
@@ -280,7 +279,10 @@ fn what_is_there_is_treated_as_was_asked_for() {
     assert_eq!(text("d/a"), b"edited");
     let changed = into(&|o| o.overwrite = Some(Overwrite::IfChanged)).unwrap();
     assert_eq!((changed.unchanged, changed.problems), (1, 0));
-    assert_eq!((&text("d/a")[..], &text("d/extra")[..]), (&b"from the snapshot"[..], &b"extra"[..]));
+    assert_eq!(
+        (&text("d/a")[..], &text("d/extra")[..]),
+        (&b"from the snapshot"[..], &b"extra"[..])
+    );
     let exact = into(&|o| (o.overwrite, o.delete) = (Some(Overwrite::Always), true)).unwrap();
     assert_eq!((exact.deleted, exact.unchanged), (1, 0));
     assert_same(&facts(source.path()), &facts(target.path()));

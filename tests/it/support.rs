@@ -17,7 +17,8 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     /// An empty one.
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        // In memory where that is possible: hundreds of runs would wait for a disk otherwise.
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         fs::create_dir(folder.path().join("home")).unwrap();
         Self { folder }
     }

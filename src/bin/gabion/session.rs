@@ -125,9 +125,15 @@ impl Session {
         machine::cache_folder(chosen, &self.console)
     }
 
-    /// Opens the repository; chunks cannot be read or written yet.
+    /// Opens the repository; chunks cannot be read or written yet. What is written from here on
+    /// can only be read by the user.
     pub(crate) fn open(&self) -> Result<Opened, Failure> {
         private_files();
+        self.open_for_restore()
+    }
+
+    /// Opens the repository without a say in how files are made: they are the user's.
+    pub(crate) fn open_for_restore(&self) -> Result<Opened, Failure> {
         let path = self.place()?;
         let place = path.display().to_string();
         let storage = LocalStorage::open(path).map_err(|error| not_opened(&place, error))?;

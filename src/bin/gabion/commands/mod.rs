@@ -7,6 +7,7 @@ pub(crate) mod key;
 pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod rebuild_index;
+pub(crate) mod restore;
 pub(crate) mod snapshot;
 pub(crate) mod snapshots;
 pub(crate) mod version;
