@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one module per subject.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod read_ops;
 mod snapshot_op;
 mod source_scan;
 mod storage_contract;
