@@ -10,6 +10,7 @@ pub mod find;
 pub mod list;
 pub mod read_content;
 mod resolve;
+pub mod restore;
 pub mod snapshot;
 pub mod stats;
 #[cfg(test)]

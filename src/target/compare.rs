@@ -35,6 +35,22 @@ pub enum Difference {
     Device,
 }
 
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "missing",
+            Self::Kind => "kind",
+            Self::Size => "size",
+            Self::Mode => "mode",
+            Self::Owner => "owner",
+            Self::Mtime => "mtime",
+            Self::Xattrs => "extended attributes",
+            Self::LinkTarget => "link target",
+            Self::Device => "device number",
+        })
+    }
+}
+
 impl TargetFolder {
     /// Compares all but the content of what is at `path` with an entry; of the metadata, what
     /// `policy` restores. Says in which ways they differ, in the order of [`Difference`].

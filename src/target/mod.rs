@@ -14,6 +14,7 @@ mod compare;
 mod error;
 mod existing;
 mod file;
+mod list;
 mod node;
 mod owner;
 mod remove;
