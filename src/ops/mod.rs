@@ -4,12 +4,15 @@
 //! returns one summary. Findings that do not stop it are events and are counted in the summary.
 
 pub mod cat;
+pub mod diff;
 mod error;
+pub mod find;
 pub mod list;
 pub mod read_content;
 mod resolve;
 pub mod restore;
 pub mod snapshot;
+pub mod stats;
 #[cfg(test)]
 mod test_support;
 

@@ -6,6 +6,7 @@ mod cli_basics;
 mod cli_keys;
 mod cli_restore;
 mod cli_snapshot;
+mod read_ops;
 mod restore_op;
 mod snapshot_op;
 mod source_scan;
