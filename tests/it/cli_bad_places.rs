@@ -50,7 +50,7 @@ fn a_read_only_repository_can_be_read_and_not_written() {
 #[test]
 fn a_repository_of_a_later_version_is_left_alone() {
     let sandbox = Sandbox::with_repository();
-    for name in ["config", "config.copy"] {
+    for name in ["config", "copy/config"] {
         rewrite_config(&sandbox, name, "\"format-version\":1", "\"format-version\":2");
     }
     let done = sandbox.gabion(["snapshots"]).run().code(1);
@@ -60,11 +60,11 @@ fn a_repository_of_a_later_version_is_left_alone() {
 #[test]
 fn a_changed_configuration_is_damage() {
     let sandbox = Sandbox::with_repository();
-    for name in ["config", "config.copy"] {
+    for name in ["config", "copy/config"] {
         rewrite_config(&sandbox, name, "\"pack-size\":", "\"pack-size\": ");
     }
     sandbox.gabion(["snapshots"]).run().code(13).says("the config is not authentic");
-    for name in ["config", "config.copy"] {
+    for name in ["config", "copy/config"] {
         sandbox.write(format!("repository/{name}"), "nonsense\n");
     }
     sandbox.gabion(["snapshots"]).run().code(13).says("the config is damaged");

@@ -4,13 +4,16 @@ use std::fs;
 
 use super::support::Sandbox;
 
-const COMMANDS: [&[&str]; 13] = [
+const COMMANDS: [&[&str]; 16] = [
     &["init"],
     &["snapshot"],
     &["snapshots"],
     &["ls"],
     &["cat"],
     &["restore"],
+    &["diff"],
+    &["find"],
+    &["stats"],
     &["rebuild-index"],
     &["key", "add"],
     &["key", "list"],

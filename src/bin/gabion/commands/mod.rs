@@ -2,6 +2,8 @@
 
 pub(crate) mod cat;
 pub(crate) mod completions;
+pub(crate) mod diff;
+pub(crate) mod find;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod ls;
@@ -10,4 +12,5 @@ pub(crate) mod rebuild_index;
 pub(crate) mod restore;
 pub(crate) mod snapshot;
 pub(crate) mod snapshots;
+pub(crate) mod stats;
 pub(crate) mod version;
