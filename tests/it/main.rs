@@ -3,8 +3,8 @@
 
 mod cli_bad_places;
 mod cli_basics;
-mod cli_crash;
 mod cli_compare;
+mod cli_crash;
 mod cli_keys;
 mod cli_restore;
 mod cli_snapshot;
