@@ -28,6 +28,13 @@ pub enum Event {
     Note(String),
     /// A finding that does not stop the operation but makes its exit code non-zero.
     Problem(Problem),
+    /// What a dry run would do.
+    Planned {
+        /// A verb: "make", "replace", "delete".
+        action: &'static str,
+        /// What it would be done to.
+        path: PathBuf,
+    },
     /// A line that a started command wrote to its standard error.
     CommandOutput {
         /// The stream whose command wrote.

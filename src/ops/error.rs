@@ -1,7 +1,10 @@
 //! Why an operation stopped.
 
+use std::path::PathBuf;
+
 use crate::repo::RepositoryError;
 use crate::source::SourceError;
+use crate::target::TargetError;
 
 /// An operation stopped. Nothing that it was to confirm was confirmed.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +15,12 @@ pub enum OpError {
     /// A source that was named cannot be used at all.
     #[error(transparent)]
     Source(SourceError),
+    /// The target of a restore cannot be used.
+    #[error(transparent)]
+    Target(TargetError),
+    /// The target of a restore is not empty, and nothing was said about what is in it.
+    #[error("{} is not empty", .0.display())]
+    TargetNotEmpty(PathBuf),
     /// A stream failed.
     #[error(transparent)]
     Stream(StreamFailure),
@@ -37,6 +46,9 @@ pub enum OpError {
     /// What was asked for cannot be done as it was said.
     #[error("{0}")]
     Refused(String),
+    /// What the result was written to failed: a closed pipe, a full disk.
+    #[error("the output could not be written")]
+    Output(#[source] std::io::Error),
     /// The caller asked to stop.
     #[error("interrupted; what was stored so far is kept and the next run goes on from there")]
     Interrupted,
@@ -51,6 +63,12 @@ impl From<RepositoryError> for OpError {
 impl From<SourceError> for OpError {
     fn from(error: SourceError) -> Self {
         Self::Source(error)
+    }
+}
+
+impl From<TargetError> for OpError {
+    fn from(error: TargetError) -> Self {
+        Self::Target(error)
     }
 }
 

@@ -3,9 +3,15 @@
 //! Every operation takes the repository and its options, tells an observer what happens, and
 //! returns one summary. Findings that do not stop it are events and are counted in the summary.
 
+pub mod cat;
 mod error;
+pub mod list;
+pub mod read_content;
 mod resolve;
+pub mod restore;
 pub mod snapshot;
+#[cfg(test)]
+mod test_support;
 
 pub use error::{OpError, StreamFailure};
 pub use resolve::{SnapshotSpec, find_snapshot};

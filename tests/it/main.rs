@@ -1,4 +1,5 @@
 //! The integration tests: one binary, one module per subject.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bit_flips;
 mod cache;
@@ -7,3 +8,8 @@ mod repository;
 mod small;
 mod specimen;
 mod storage_contract;
+mod source_scan;
+mod snapshot_op;
+mod source_scan;
+mod storage_contract;
+mod target_folder;

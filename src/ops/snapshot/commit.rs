@@ -137,11 +137,13 @@ impl Commit {
         }
         let condemned: HashSet<PackId> =
             self.repository.marks()?.into_iter().flat_map(|mark: Mark| mark.packs).collect();
-        let listed = self.repository.storage().list(ObjectKind::Pack).map_err(RepositoryError::from)?;
+        let listed =
+            self.repository.storage().list(ObjectKind::Pack).map_err(RepositoryError::from)?;
         let present: HashSet<PackId> =
             listed.objects.into_iter().map(|(name, _)| PackId(name.id)).collect();
         let needed = self.packs.iter().copied().chain(writer.relied_on());
-        let lost = needed.filter(|pack| condemned.contains(pack) || !present.contains(pack)).count();
+        let lost =
+            needed.filter(|pack| condemned.contains(pack) || !present.contains(pack)).count();
         if lost == 0 {
             return Ok(());
         }

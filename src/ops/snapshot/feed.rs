@@ -184,9 +184,8 @@ impl<'a, 'r> Feeder<'a, 'r> {
             return Ok(());
         }
         let jobs = std::mem::take(&mut self.jobs);
-        let results = (!jobs.is_empty()).then(|| {
-            self.shared.spawn(move |shared, context| read_batch(shared, context, jobs))
-        });
+        let results = (!jobs.is_empty())
+            .then(|| self.shared.spawn(move |shared, context| read_batch(shared, context, jobs)));
         self.job_bytes = 0;
         let bytes = std::mem::take(&mut self.slot_bytes);
         send(self.out, Message::Batch { slots: std::mem::take(&mut self.slots), results, bytes })

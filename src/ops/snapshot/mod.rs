@@ -160,7 +160,7 @@ fn feed(
     scan_started: &mut Timestamp,
 ) -> Result<FeedTotals, OpError> {
     let mut feeder = Feeder::new(shared, out, previous, options.dry_run);
-    let mut fed = || {
+    let fed = || {
         feeder.streams(options)?;
         let scan = match source {
             Source::Started(scan) => scan,

@@ -93,7 +93,10 @@ impl Shared {
         let repository = Arc::clone(writer.repository());
         let threads = threads.max(1);
         let contexts = (0..threads).map(|_| {
-            Ok(Mutex::new(Context { worker: writer.worker(PackClass::Content)?, buffer: Vec::new() }))
+            Ok(Mutex::new(Context {
+                worker: writer.worker(PackClass::Content)?,
+                buffer: Vec::new(),
+            }))
         });
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)

@@ -41,9 +41,8 @@ impl Earlier {
         host: &str,
         paths: &[RawBytes],
     ) -> Result<Self, RepositoryError> {
-        let same = |its_host: &str, its_paths: &[RawBytes]| {
-            its_host == host && same_set(its_paths, paths)
-        };
+        let same =
+            |its_host: &str, its_paths: &[RawBytes]| its_host == host && same_set(its_paths, paths);
         let (snapshots, _) = repository.snapshots()?;
         let parent = snapshots.into_iter().rfind(|found| same(&found.host, &found.paths));
         let mut earlier = Self { parent, ..Self::default() };
@@ -63,10 +62,10 @@ impl Earlier {
 
     /// The trees to look into, the best first.
     pub(super) fn bases(&self) -> Vec<Basis> {
-        let parent = self.parent.as_ref().map(|parent| Basis {
-            root: parent.root,
-            scan_started: parent.scan_started.into(),
-        });
+        let parent = self
+            .parent
+            .as_ref()
+            .map(|parent| Basis { root: parent.root, scan_started: parent.scan_started.into() });
         self.checkpoint.clone().into_iter().chain(parent).collect()
     }
 }
@@ -129,7 +128,8 @@ impl<'r> Previous<'r> {
                     }
                     Ordering::Greater => {}
                     Ordering::Equal => {
-                        let same = !self.force && unchanged(page.leaf.stat(at), stat, track.racy_from);
+                        let same =
+                            !self.force && unchanged(page.leaf.stat(at), stat, track.racy_from);
                         match (&known, same) {
                             (Known::Same(..), _) => {}
                             (_, true) => known = Known::Same(Arc::clone(page), at),

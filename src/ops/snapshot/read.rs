@@ -48,12 +48,7 @@ fn read_item(
 }
 
 /// An entry that is certain to fit a page.
-pub(super) fn entry(
-    shared: &Shared,
-    path: Box<[u8]>,
-    meta: Metadata,
-    content: Content,
-) -> Entry {
+pub(super) fn entry(shared: &Shared, path: Box<[u8]>, meta: Metadata, content: Content) -> Entry {
     let mut entry = Entry { path, meta, content };
     if entry.weight() > MAX_ENTRY_WEIGHT {
         let what = "its extended attributes are too large and were left out".to_owned();

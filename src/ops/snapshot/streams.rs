@@ -215,7 +215,8 @@ impl Running {
     /// Ends the command and everything that it started.
     fn kill(&mut self) {
         let Some(started) = &mut self.command else { return };
-        if let Some(group) = i32::try_from(started.child.id()).ok().and_then(rustix::process::Pid::from_raw)
+        if let Some(group) =
+            i32::try_from(started.child.id()).ok().and_then(rustix::process::Pid::from_raw)
         {
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }

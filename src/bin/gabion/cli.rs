@@ -1,0 +1,50 @@
+//! The command line as a whole: the commands and their order in the help.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+use crate::errors::{EXIT_CODES, Exit, Failure};
+use crate::session::{Global, Session};
+
+/// Deduplicating, encrypted snapshots of databases and very large file trees
+#[derive(Debug, Parser)]
+#[command(name = "gabion", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(commands::init::Args),
+    Snapshot(Box<commands::snapshot::Args>),
+    Snapshots(commands::snapshots::Args),
+    RebuildIndex(commands::rebuild_index::Args),
+    Key(commands::key::Args),
+    Completions(commands::completions::Args),
+    Man(commands::man::Args),
+    Version(commands::version::Args),
+}
+
+impl Cli {
+    /// Runs the command.
+    pub(crate) fn run(self) -> Result<Exit, Failure> {
+        let session = Session::new(self.global);
+        let result = match self.command {
+            Command::Init(args) => commands::init::run(&session, &args),
+            Command::Snapshot(args) => commands::snapshot::run(&session, *args),
+            Command::Snapshots(args) => commands::snapshots::run(&session, &args),
+            Command::RebuildIndex(args) => commands::rebuild_index::run(&session, &args),
+            Command::Key(args) => commands::key::run(&session, &args),
+            Command::Completions(args) => commands::completions::run(&args),
+            Command::Man(args) => commands::man::run(&args),
+            Command::Version(args) => commands::version::run(&session, &args),
+        };
+        // An error is not written across a bar.
+        session.console.finish();
+        result
+    }
+}

@@ -1,0 +1,106 @@
+//! `gabion init`: makes a repository.
+
+use gabion::crypto::passphrase::KdfCosts;
+use gabion::repo::{InitOptions, Repository, RepositoryError, Unlock};
+use gabion::storage::{LocalStorage, StorageErrorKind};
+use serde::Serialize;
+
+use crate::errors::{Exit, Failure};
+use crate::key_sources::{self, NewKey};
+use crate::output::{one_json, one_line};
+use crate::render::values::short;
+use crate::session::Session;
+use crate::{machine, process};
+
+/// Make a repository
+///
+/// The folder must not exist yet, or be empty; the folder that it lies in must exist. What opens
+/// the repository is taken from where other commands take it, else asked for. Without it nothing
+/// can ever be read again: keep it in a second place.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+EXAMPLES:
+  gabion init -r /mnt/backup/gabion
+  gabion init -r /mnt/backup/gabion --new-key-file /root/gabion.key
+  gabion init -r /srv/gabion --plaintext")]
+pub(crate) struct Args {
+    /// Encrypt nothing: whoever can read the folder can read everything in it
+    #[arg(long, conflicts_with_all = ["password_file", "password_command", "key_file", "new_key_file"])]
+    plaintext: bool,
+    /// Make this key file, which must not exist yet, and let it open the repository
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["password_file", "password_command", "key_file"])]
+    new_key_file: Option<std::path::PathBuf>,
+    /// Name of the first key slot
+    #[arg(long, value_name = "TEXT", default_value = "first")]
+    label: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Made {
+    repository: String,
+    place: String,
+    encrypted: bool,
+}
+
+/// Makes the repository.
+pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
+    process::private_files();
+    let path = session.place()?;
+    let place = path.display().to_string();
+    // Nothing is asked for, and no key file is made, in vain.
+    if let Ok(storage) = LocalStorage::open(path) {
+        drop(storage);
+        return Err(RepositoryError::AlreadyInitialised(place).into());
+    }
+    let new_key = NewKey { new_key_file: args.new_key_file.clone(), ..NewKey::default() };
+    let unlock = secret(session, args, &new_key, &place)?;
+    let encrypted = !matches!(unlock, Unlock::Nothing);
+    let options = InitOptions {
+        unlock,
+        costs: KdfCosts::default(),
+        label: args.label.clone(),
+        now: machine::now_text(),
+    };
+    let made = make(path, &place, &options).inspect_err(|_| new_key.give_up())?;
+    if session.json() {
+        one_json(&Made { repository: made.to_string(), place, encrypted })?;
+    } else if !session.quiet() {
+        let how = if encrypted { "encrypted" } else { "not encrypted" };
+        one_line(format!("made repository {} at {place} ({how})", short(made)))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn make(
+    path: &std::path::Path,
+    place: &str,
+    options: &InitOptions,
+) -> Result<gabion::id::RepositoryId, Failure> {
+    let storage = LocalStorage::create(path).map_err(|error| match error.kind {
+        StorageErrorKind::NotFound => Failure::of(Exit::Failed, &error)
+            .hint("the folder above it must exist; if it should, is its disk mounted?"),
+        _ => error.into(),
+    })?;
+    Ok(Repository::init(&storage, place, options)?)
+}
+
+fn secret(
+    session: &Session,
+    args: &Args,
+    new_key: &NewKey,
+    place: &str,
+) -> Result<Unlock, Failure> {
+    if new_key.is_given() {
+        return new_key.get(&session.console);
+    }
+    match (args.plaintext, session.key_source()?) {
+        (true, None) => Ok(Unlock::Nothing),
+        (true, Some(_)) => Err(Failure::usage("--plaintext, but a passphrase or key file is set")
+            .hint("unset the GABION_PASSWORD and GABION_KEY_FILE variables, or leave --plaintext")),
+        (false, Some(source)) => source.get(&session.console),
+        (false, None) => key_sources::ask_new(place, &session.console).map_err(|failure| {
+            failure.hint("--plaintext makes a repository that is not encrypted")
+        }),
+    }
+}

@@ -1,0 +1,10 @@
+//! The commands: one file for each, with its arguments and what it does.
+
+pub(crate) mod completions;
+pub(crate) mod init;
+pub(crate) mod key;
+pub(crate) mod man;
+pub(crate) mod rebuild_index;
+pub(crate) mod snapshot;
+pub(crate) mod snapshots;
+pub(crate) mod version;

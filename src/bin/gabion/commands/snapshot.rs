@@ -1,0 +1,226 @@
+//! `gabion snapshot`: takes a snapshot of files and streams.
+
+use std::path::PathBuf;
+
+use gabion::format::entry::Timestamp;
+use gabion::format::path::printable;
+use gabion::ops::snapshot::{
+    SnapshotOptions, SnapshotSummary, StreamInput, StreamSource, snapshot,
+};
+use gabion::source::exclude::{Excludes, ExcludesBuilder};
+use serde::Serialize;
+
+use crate::errors::{Exit, Failure};
+use crate::output::{one_json, one_line};
+use crate::render::records::SnapshotLine;
+use crate::render::values::{count, counted, parse_size, parse_time, short, size};
+use crate::session::Session;
+use crate::{machine, sources};
+
+/// Take a snapshot of files, folders and streams
+///
+/// A stream is the output of a command, or standard input. The commands run first, one after the
+/// other; if one of them fails or prints nothing, nothing is committed. Patterns are those of git's
+/// ignore files, relative to each PATH; one that begins with an absolute PATH means that path.
+/// Files named .gabionignore in the tree hold such patterns, too.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+EXAMPLES:
+  gabion snapshot /home /etc --exclude '*.tmp' --tag nightly
+  gabion snapshot /srv/files --stream 'db.sql=pg_dump mydb'
+  mysqldump mydb | gabion snapshot --stdin mydb.sql
+A command in a stream is better than a pipe: whether the program before a pipe failed, gabion
+cannot know.")]
+pub(crate) struct Args {
+    /// Files and folders
+    #[arg(value_name = "PATH", required_unless_present_any = ["stdin", "stream"])]
+    paths: Vec<PathBuf>,
+    /// Keep standard input under this name
+    #[arg(long, value_name = "NAME")]
+    stdin: Option<String>,
+    /// Keep the output of a shell command under this name
+    #[arg(long, value_name = "NAME=COMMAND", value_parser = parse_stream)]
+    stream: Vec<(String, String)>,
+    /// Accept streams without a single byte
+    #[arg(long)]
+    allow_empty: bool,
+    #[command(flatten)]
+    exclude: ExcludeArgs,
+    /// Stay on the file systems of the PATHs
+    #[arg(long)]
+    one_file_system: bool,
+    /// A word to find the snapshot by
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// Name of the machine [default: its own]
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Time of the snapshot, as 2026-11-22T13:59:07Z or "2026-11-22 13:59" [default: now]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    time: Option<Timestamp>,
+    /// Walk and compare, but store nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Read every file, changed or not
+    #[arg(long)]
+    force: bool,
+    /// Level of compression, from 1 (fast) to 22 (small)
+    #[arg(long, value_name = "LEVEL", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=22))]
+    compression: i32,
+}
+
+#[derive(Debug, clap::Args)]
+struct ExcludeArgs {
+    /// Leave out what matches the pattern
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Leave out what matches a pattern of this file
+    #[arg(long, value_name = "FILE")]
+    exclude_file: Vec<PathBuf>,
+    /// Take no heed of .gabionignore files
+    #[arg(long)]
+    no_ignore_files: bool,
+    /// Leave out what lies in folders with a valid CACHEDIR.TAG
+    #[arg(long)]
+    exclude_caches: bool,
+    /// Leave out what lies in folders that hold a file of this name
+    #[arg(long, value_name = "NAME")]
+    exclude_if_present: Vec<String>,
+    /// Leave out files larger than this, as 500M or 2GiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    exclude_larger_than: Option<u64>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case", tag = "type", rename = "summary")]
+struct Summary<'a> {
+    snapshot: Option<SnapshotLine<'a>>,
+    dry_run: bool,
+    new_entries: u64,
+    modified_entries: u64,
+    unchanged_entries: u64,
+    removed_entries: u64,
+    excluded: u64,
+    problems: u64,
+    resumed: bool,
+    counts: gabion::format::snapshot::SnapshotCounts,
+}
+
+/// Takes the snapshot.
+pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
+    let paths: Vec<PathBuf> =
+        args.paths.iter().map(|path| sources::absolute(path)).collect::<Result<_, _>>()?;
+    let interrupted = session.interruption()?;
+    let opened = session.open()?;
+    sources::mention_links(&paths, &session.console);
+    let excludes = excludes(session, &args.exclude, &paths)?;
+    let dry_run = args.dry_run;
+    let options = SnapshotOptions {
+        paths,
+        streams: streams(args.stdin, args.stream),
+        allow_empty: args.allow_empty,
+        excludes,
+        one_file_system: args.one_file_system,
+        tags: args.tag,
+        host: args.host.unwrap_or_else(machine::host),
+        user: machine::user(),
+        job: None,
+        time: args.time.unwrap_or_else(machine::now),
+        clock: machine::now,
+        force: args.force,
+        dry_run,
+        compression: args.compression,
+        threads: session.threads(),
+        interrupted,
+    };
+    let summary = snapshot(&opened.repository, options)?;
+    session.console.finish();
+    print(session, &summary, dry_run)?;
+    Ok(if summary.problems > 0 { Exit::Incomplete } else { Exit::Done })
+}
+
+fn streams(stdin: Option<String>, commands: Vec<(String, String)>) -> Vec<StreamSource> {
+    let stdin = stdin.map(|name| {
+        let input = StreamInput::Reader(Box::new(std::io::stdin()));
+        StreamSource { name, input }
+    });
+    let commands = commands
+        .into_iter()
+        .map(|(name, command)| StreamSource { name, input: StreamInput::Command(command) });
+    stdin.into_iter().chain(commands).collect()
+}
+
+fn excludes(
+    session: &Session,
+    args: &ExcludeArgs,
+    paths: &[PathBuf],
+) -> Result<Excludes, Failure> {
+    let cache = session.cache_folder();
+    let mut own = vec![("the repository", session.place()?)];
+    own.extend(cache.as_deref().map(|cache| ("gabion's cache folder", cache)));
+    let mut patterns = args.exclude.clone();
+    // Last, so that no pattern of the user's brings them back.
+    patterns.extend(sources::patterns_against(&own, paths, &session.console)?);
+    let builder = ExcludesBuilder {
+        patterns,
+        pattern_files: args.exclude_file.clone(),
+        use_ignore_files: !args.no_ignore_files,
+        caches: args.exclude_caches,
+        if_present: args.exclude_if_present.clone(),
+        larger_than: args.exclude_larger_than,
+    };
+    builder.build().map_err(|error| Failure::of(Exit::Usage, &error))
+}
+
+fn parse_stream(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, command)) if !name.is_empty() && !command.trim().is_empty() => {
+            Ok((name.to_owned(), command.to_owned()))
+        }
+        _ => Err("it is not of the form NAME=COMMAND".to_owned()),
+    }
+}
+
+fn print(session: &Session, summary: &SnapshotSummary, dry_run: bool) -> Result<(), Failure> {
+    if session.json() {
+        return one_json(&Summary {
+            snapshot: summary.snapshot.as_ref().map(SnapshotLine::new),
+            dry_run,
+            new_entries: summary.new_entries,
+            modified_entries: summary.modified_entries,
+            unchanged_entries: summary.unchanged_entries,
+            removed_entries: summary.removed_entries,
+            excluded: summary.excluded,
+            problems: summary.problems,
+            resumed: summary.resumed,
+            counts: summary.counts,
+        });
+    }
+    if session.quiet() { Ok(()) } else { one_line(in_words(summary)) }
+}
+
+/// The one line that a nightly run mails.
+fn in_words(summary: &SnapshotSummary) -> String {
+    let what = match &summary.snapshot {
+        Some(snapshot) => format!("snapshot {} saved", short(snapshot.id)),
+        None => "dry run, nothing stored".to_owned(),
+    };
+    let counts = &summary.counts;
+    let entries = counted(counts.entries, "entry", "entries");
+    let added = match &summary.snapshot {
+        Some(_) => format!("; {} added to the repository", size(counts.stored_bytes)),
+        None => String::new(),
+    };
+    let mut line = format!(
+        "{what}: {entries}, {}; {} new, {} changed, {} removed{added}",
+        size(counts.bytes),
+        count(summary.new_entries),
+        count(summary.modified_entries),
+        count(summary.removed_entries),
+    );
+    if summary.problems > 0 {
+        let problems = counted(summary.problems, "problem", "problems");
+        line.push_str(&format!("; INCOMPLETE: {problems}"));
+    }
+    printable(line.as_bytes())
+}

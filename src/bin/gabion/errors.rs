@@ -1,0 +1,282 @@
+//! What a failed run says and how it ends: the one place that turns errors into a message, hints
+//! and an exit code.
+
+use std::error::Error;
+use std::fmt::Display;
+use std::io;
+use std::process::ExitCode;
+
+use gabion::format::config::ConfigError;
+use gabion::format::path::printable;
+use gabion::ops::OpError;
+use gabion::repo::RepositoryError;
+use gabion::storage::{StorageError, StorageErrorKind};
+
+/// How the program ends. Scripts rely on the numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// All done.
+    Done = 0,
+    /// It failed.
+    Failed = 1,
+    /// The command line makes no sense.
+    Usage = 2,
+    /// A snapshot was taken, but not of everything.
+    Incomplete = 3,
+    /// There is no repository at the place.
+    NoRepository = 10,
+    /// What was given opens no key slot.
+    WrongKey = 11,
+    /// A stream failed.
+    StreamFailed = 12,
+    /// The repository is damaged.
+    Damage = 13,
+    /// The user or the system asked to end.
+    Interrupted = 130,
+}
+
+/// The exit codes with their meanings, as every help text shows them.
+pub(crate) const EXIT_CODES: &str = "\
+EXIT CODES:
+    0  done
+    1  failed, nothing was committed
+    2  the command line makes no sense
+    3  the snapshot was taken, but some sources could not be read
+   10  there is no repository
+   11  wrong passphrase or key file, or none was given
+   12  a stream failed, nothing was committed
+   13  damage was found
+  130  interrupted";
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        // All codes fit; should one ever not, it must not look like success.
+        Self::from(u8::try_from(exit as i32).unwrap_or(1))
+    }
+}
+
+/// Why the program did not do what it was asked to.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    /// Nothing for a failure that is not worth a word (a reader that has enough).
+    message: Option<String>,
+    details: Vec<String>,
+    hints: Vec<String>,
+}
+
+impl Failure {
+    /// A failure with this message.
+    pub(crate) fn new(exit: Exit, message: impl Display) -> Self {
+        Self { exit, message: Some(message.to_string()), details: vec![], hints: vec![] }
+    }
+
+    /// The arguments make no sense together.
+    pub(crate) fn usage(message: impl Display) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// An error with its causes.
+    pub(crate) fn of(exit: Exit, error: &dyn Error) -> Self {
+        Self::new(exit, with_causes(error))
+    }
+
+    /// The operating system refused something.
+    pub(crate) fn io(what: impl Display, error: &io::Error) -> Self {
+        Self::new(Exit::Failed, format!("{what}: {}", plain(error)))
+    }
+
+    /// Standard output failed. That its reader has enough is no failure.
+    pub(crate) fn output(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self { exit: Exit::Done, message: None, details: vec![], hints: vec![] };
+        }
+        Self::io("cannot write to standard output", &error)
+    }
+
+    /// The same with what to do about it.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Whether it is only that the reader of standard output has enough.
+    pub(crate) fn is_closed_output(&self) -> bool {
+        self.message.is_none()
+    }
+
+    /// The same failure with another exit code.
+    pub(crate) fn with_exit(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
+    /// Says it on standard error and returns how to end.
+    pub(crate) fn report(&self) -> Exit {
+        if let Some(message) = &self.message {
+            eprintln!("gabion: {}", printable(message.as_bytes()));
+        }
+        for line in &self.details {
+            eprintln!("  | {}", printable(line.as_bytes()));
+        }
+        for hint in &self.hints {
+            eprintln!("hint: {}", printable(hint.as_bytes()));
+        }
+        self.exit
+    }
+}
+
+impl From<RepositoryError> for Failure {
+    fn from(error: RepositoryError) -> Self {
+        repository(&error)
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        repository(&RepositoryError::Storage(error))
+    }
+}
+
+impl From<OpError> for Failure {
+    fn from(error: OpError) -> Self {
+        let exit_and_hint = match error {
+            OpError::Repository(error) => return repository(&error),
+            OpError::Source(_) => (Exit::Failed, Some("is the source's disk mounted?")),
+            OpError::Stream(failure) => {
+                let mut said = Self::of(Exit::StreamFailed, &failure);
+                said.details = failure.stderr_tail;
+                return said;
+            }
+            OpError::UnknownSnapshot(_) => {
+                (Exit::Failed, Some("`gabion snapshots` shows the snapshots"))
+            }
+            OpError::AmbiguousSnapshot { .. } => (Exit::Failed, Some("give more digits of the id")),
+            OpError::NoSuchPath { .. } => (Exit::Failed, Some("`gabion ls SNAP` shows the paths")),
+            OpError::Interrupted => (Exit::Interrupted, None),
+            _ => (Exit::Failed, None),
+        };
+        let (exit, hint) = exit_and_hint;
+        let failure = Self::of(exit, &error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+fn repository(error: &RepositoryError) -> Failure {
+    use RepositoryError as E;
+    let (exit, hint) = match error {
+        E::Storage(error) => (Exit::Failed, storage_hint(error.kind)),
+        E::NotARepository(_) => (
+            Exit::NoRepository,
+            Some("`gabion init` makes one; if there should be one, is its disk mounted?"),
+        ),
+        E::AlreadyInitialised(_) => (Exit::Failed, Some("use it as it is, or name another place")),
+        E::WrongKey { .. } => (
+            Exit::WrongKey,
+            Some("check GABION_PASSWORD, --password-file, --password-command and --key-file"),
+        ),
+        E::UnexpectedPlaintext(_) => (
+            Exit::WrongKey,
+            Some(
+                "if it was made with `gabion init --plaintext`, give no passphrase and no key \
+                 file and unset the GABION_PASSWORD and GABION_KEY_FILE variables; if not, \
+                 somebody has replaced it",
+            ),
+        ),
+        E::NewerFormat { .. }
+        | E::Config(ConfigError::NewerFormat { .. } | ConfigError::UnknownFeature(_)) => {
+            (Exit::Failed, Some("a newer gabion made it: install that version or a later one"))
+        }
+        E::Config(ConfigError::NotAuthentic) => (
+            Exit::Damage,
+            Some("somebody may have changed the repository: do not rely on it"),
+        ),
+        E::NoUsableSlot { .. } | E::Config(ConfigError::Damaged(_)) => {
+            (Exit::Damage, Some("bring the object back from a copy of the repository"))
+        }
+        E::Damaged { .. } | E::MissingChunk(_) => {
+            (Exit::Damage, Some("`gabion check --read-data` tells what else is damaged"))
+        }
+        E::LastSlot(_) => (Exit::Failed, Some("add another one first: `gabion key add`")),
+        E::NoSuchSlot(_) => (Exit::Failed, Some("`gabion key list` shows the slots")),
+        E::Replaced(_) => (Exit::Failed, Some("was another disk mounted there?")),
+        E::Revoked => (Exit::Failed, Some("run the same command again")),
+        _ => (Exit::Failed, None),
+    };
+    let failure = Failure::of(exit, error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn storage_hint(kind: StorageErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        StorageErrorKind::NoSpace => {
+            "make room where the repository is and run the same command again: what was stored \
+             is kept and used"
+        }
+        StorageErrorKind::ReadOnly => "the repository's file system cannot be written to",
+        StorageErrorKind::PermissionDenied => "who owns the repository, and who are you?",
+        StorageErrorKind::PlaceLost => "is the repository's disk still mounted?",
+        StorageErrorKind::AlreadyExists => "name a folder that does not exist yet, or an empty one",
+        StorageErrorKind::NotFound => "is the repository's disk mounted?",
+        _ => return None,
+    })
+}
+
+/// An error and its causes on one line.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = plain(error);
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&plain(error));
+        cause = error.source();
+    }
+    text
+}
+
+/// The text of an error without the number that the standard library adds.
+fn plain(error: &dyn Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(at) if text.ends_with(')') => text[..at].to_owned(),
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_follow_and_numbers_of_the_system_are_left_out() {
+        let source = io::Error::from_raw_os_error(28);
+        let error = StorageError::from_io("publish", "index/00", source);
+        let failure = Failure::from(error);
+        let message = failure.message.unwrap();
+        assert_eq!(message, "cannot publish index/00: No space left on device");
+        assert!(failure.hints[0].contains("make room"));
+    }
+
+    #[test]
+    fn every_exit_code_is_in_the_help() {
+        for exit in [
+            Exit::Done,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::Incomplete,
+            Exit::NoRepository,
+            Exit::WrongKey,
+            Exit::StreamFailed,
+            Exit::Damage,
+            Exit::Interrupted,
+        ] {
+            let listed = format!("\n{:>5}  ", exit as i32);
+            assert!(EXIT_CODES.contains(&listed), "{exit:?}");
+        }
+    }
+}

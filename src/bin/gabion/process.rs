@@ -1,0 +1,57 @@
+//! The process itself: what it keeps to itself, what it may use, and how it is told to stop.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::errors::{Exit, Failure};
+
+/// Open files that are asked for, as far as the hard limit allows.
+const WANTED_FILES: u64 = 65_536;
+
+/// Settles what has to be settled before the first secret is in memory. None of it is needed for
+/// correct work, so what the system refuses is left as it is.
+pub(crate) fn prepare() {
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    #[cfg(target_os = "linux")]
+    let _ =
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    let files = getrlimit(Resource::Nofile);
+    let wanted = files.maximum.map_or(WANTED_FILES, |most| most.min(WANTED_FILES));
+    if files.current.is_some_and(|now| now < wanted) {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..files });
+    }
+}
+
+/// The mask that new files were made with before [`private_files`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UsersMask(Mode);
+
+/// From here on, nobody else can read what is written.
+pub(crate) fn private_files() -> UsersMask {
+    UsersMask(umask(Mode::RWXG | Mode::RWXO))
+}
+
+impl UsersMask {
+    /// From here on, files are made as the user wants them.
+    pub(crate) fn set_again(self) {
+        umask(self.0);
+    }
+}
+
+/// A flag that is set when the user or the system asks the program to end. Asking a second time
+/// ends it at once. Only for operations that look at the flag: others are ended by the signal.
+pub(crate) fn interruption() -> Result<Arc<AtomicBool>, Failure> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The order counts: the shutdown looks at the flag before this signal sets it.
+        let exit = Exit::Interrupted as i32;
+        signal_hook::flag::register_conditional_shutdown(signal, exit, Arc::clone(&flag))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
+            .map_err(|error| Failure::io("cannot handle signals", &error))?;
+    }
+    Ok(flag)
+}

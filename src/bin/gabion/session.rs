@@ -1,0 +1,180 @@
+//! What all commands share: the global options, and how they open the repository.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gabion::event::Observer;
+use gabion::repo::{Repository, RepositoryError, Unlock};
+use gabion::storage::{LocalStorage, StorageError, StorageErrorKind};
+
+use crate::console::{Console, Verbosity};
+use crate::errors::Failure;
+use crate::key_sources::{self, KeySource};
+use crate::process::{UsersMask, private_files};
+use crate::{machine, process};
+
+/// Options that every command understands
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The folder of the repository
+    #[arg(short, long, global = true, env = "GABION_REPOSITORY", value_name = "FOLDER")]
+    repository: Option<PathBuf>,
+    /// Take the passphrase from this file [env: GABION_PASSWORD_FILE; or the passphrase itself in
+    /// GABION_PASSWORD]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["password_command", "key_file"])]
+    password_file: Option<PathBuf>,
+    /// Take the passphrase from the output of this shell command [env: GABION_PASSWORD_COMMAND]
+    #[arg(long, global = true, value_name = "COMMAND", conflicts_with = "key_file")]
+    password_command: Option<OsString>,
+    /// Open the repository with this key file [env: GABION_KEY_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Keep derived data here [default: $XDG_CACHE_HOME/gabion or ~/.cache/gabion]
+    #[arg(long, global = true, env = "GABION_CACHE_DIR", value_name = "FOLDER")]
+    cache_dir: Option<PathBuf>,
+    /// Keep derived data in memory only
+    #[arg(long, global = true, conflicts_with = "cache_dir")]
+    no_cache: bool,
+    /// Say nothing but problems
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    json: bool,
+    /// Show no progress bar
+    #[arg(long, global = true)]
+    no_progress: bool,
+    /// Threads that work at once [default: one for each processor]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+/// One run of the program.
+#[derive(Debug)]
+pub(crate) struct Session {
+    global: Global,
+    /// What is said beside the result.
+    pub(crate) console: Arc<Console>,
+}
+
+/// An open repository.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// The repository.
+    pub(crate) repository: Arc<Repository>,
+    /// What opened it.
+    pub(crate) unlock: Unlock,
+    /// How the user wants files to be made that are not the repository's.
+    pub(crate) users_mask: UsersMask,
+}
+
+impl Session {
+    /// A run with these options.
+    pub(crate) fn new(global: Global) -> Self {
+        let Global { quiet, json, no_progress, .. } = global;
+        let verbosity = Verbosity { quiet, json, progress: !no_progress };
+        Self { global, console: Arc::new(Console::new(verbosity)) }
+    }
+
+    /// Whether a program reads the result.
+    pub(crate) fn json(&self) -> bool {
+        self.global.json
+    }
+
+    /// Whether only problems are to be said.
+    pub(crate) fn quiet(&self) -> bool {
+        self.global.quiet
+    }
+
+    /// Threads that work at once.
+    pub(crate) fn threads(&self) -> usize {
+        self.global.threads.map_or_else(machine::processors, usize::from)
+    }
+
+    /// Whom the library tells what happens.
+    pub(crate) fn observer(&self) -> Arc<dyn Observer> {
+        Arc::clone(&self.console) as Arc<dyn Observer>
+    }
+
+    /// Where the repository is.
+    pub(crate) fn place(&self) -> Result<&Path, Failure> {
+        let named = self.global.repository.as_deref().filter(|path| !path.as_os_str().is_empty());
+        named.ok_or_else(|| {
+            Failure::usage("no repository was named")
+                .hint("use --repository FOLDER or set GABION_REPOSITORY")
+        })
+    }
+
+    /// Where the passphrase or key file comes from, if anything was said about it.
+    pub(crate) fn key_source(&self) -> Result<Option<KeySource>, Failure> {
+        let file = self.global.password_file.clone().map(KeySource::PassphraseFile);
+        let command = self.global.password_command.clone().map(KeySource::PassphraseCommand);
+        let key_file = self.global.key_file.clone().map(KeySource::KeyFile);
+        match file.or(command).or(key_file) {
+            Some(source) => Ok(Some(source)),
+            None => KeySource::from_environment(),
+        }
+    }
+
+    /// Where derived data is kept, if anywhere.
+    pub(crate) fn cache_folder(&self) -> Option<PathBuf> {
+        if self.global.no_cache {
+            return None;
+        }
+        let chosen = self.global.cache_dir.as_deref().filter(|path| !path.as_os_str().is_empty());
+        machine::cache_folder(chosen, &self.console)
+    }
+
+    /// Opens the repository; chunks cannot be read or written yet.
+    pub(crate) fn open(&self) -> Result<Opened, Failure> {
+        let users_mask = private_files();
+        let path = self.place()?;
+        let place = path.display().to_string();
+        let storage = LocalStorage::open(path).map_err(|error| not_opened(&place, error))?;
+        let storage = Arc::new(storage);
+        let source = self.key_source()?;
+        let cache = self.cache_folder();
+        let open = |unlock: Unlock| {
+            let (storage, observer) = (Arc::clone(&storage), self.observer());
+            let opened = Repository::open(storage, &place, &unlock, cache.clone(), observer);
+            opened.map(|repository| (Arc::new(repository), unlock))
+        };
+        let (repository, unlock) = match source {
+            Some(source) => open(source.get(&self.console)?)?,
+            // Only an encrypted repository needs anything, and it says so.
+            None => match open(Unlock::Nothing) {
+                Err(RepositoryError::WrongKey { .. }) => {
+                    open(key_sources::ask(&place, &self.console)?)?
+                }
+                opened => opened?,
+            },
+        };
+        Ok(Opened { repository, unlock, users_mask })
+    }
+
+    /// Opens the repository and brings the index up to date.
+    pub(crate) fn open_with_index(&self) -> Result<Opened, Failure> {
+        let opened = self.open()?;
+        opened.repository.load_index()?;
+        Ok(opened)
+    }
+
+    /// The flag that is set when the operation is asked to end early.
+    pub(crate) fn interruption(&self) -> Result<Arc<std::sync::atomic::AtomicBool>, Failure> {
+        process::interruption()
+    }
+}
+
+/// No folder, or one without a configuration, is no repository; anything else is an error of its
+/// own, since there may well be one.
+fn not_opened(place: &str, error: StorageError) -> Failure {
+    let no_folder = error.source.as_ref().map(std::io::Error::kind);
+    if error.kind == StorageErrorKind::NotFound
+        || no_folder == Some(std::io::ErrorKind::NotADirectory)
+    {
+        return RepositoryError::NotARepository(place.to_owned()).into();
+    }
+    error.into()
+}

@@ -1,0 +1,111 @@
+//! The sources of a snapshot as the user named them: made absolute, and kept apart from gabion's
+//! own folders.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::console::Console;
+use crate::errors::{Exit, Failure};
+
+/// The absolute path that `path` means, without `.`, `..` and double slashes. Links are followed
+/// only where a `..` comes after them, since only the file system knows what lies above.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    let failed = |error| Failure::io(format!("cannot find {}", path.display()), &error);
+    if path.as_os_str().is_empty() {
+        return Err(Failure::usage("a PATH is empty"));
+    }
+    let mut clean = PathBuf::from("/");
+    for component in std::path::absolute(path).map_err(failed)?.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                if clean.is_symlink() {
+                    clean = clean.canonicalize().map_err(failed)?;
+                }
+                clean.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    Ok(clean)
+}
+
+/// Says that a link among the sources is kept as a link.
+pub(crate) fn mention_links(paths: &[PathBuf], console: &Console) {
+    for path in paths.iter().filter(|path| path.is_symlink()) {
+        let path = path.display();
+        console.notice(&format!("{path} is a link: it is kept, but not what it points to"));
+    }
+}
+
+/// Patterns that leave out `own` folders (the repository, the cache) that lie in a source: they
+/// change while they are read, and a snapshot of the repository in itself would only grow.
+pub(crate) fn patterns_against(
+    own: &[(&str, &Path)],
+    paths: &[PathBuf],
+    console: &Console,
+) -> Result<Vec<String>, Failure> {
+    let mut patterns = Vec::new();
+    for (what, folder) in own {
+        // What cannot be found lies in no source either.
+        let Ok(folder) = folder.canonicalize() else { continue };
+        for path in paths.iter().filter(|path| !path.is_symlink()) {
+            let Ok(real) = path.canonicalize() else { continue };
+            let Ok(below) = folder.strip_prefix(&real) else { continue };
+            if below.as_os_str().is_empty() {
+                let path = path.display();
+                return Err(Failure::usage(format!("{path} is {what} itself: name other sources")));
+            }
+            let inside = path.join(below);
+            let Some(text) = inside.to_str() else {
+                let message = format!("{what} lies in a source: {}", inside.display());
+                return Err(Failure::new(Exit::Failed, message).hint("exclude it by a pattern"));
+            };
+            console.note(&format!("{what} lies in a source and is left out: {text}"));
+            patterns.push(escaped(text));
+        }
+    }
+    Ok(patterns)
+}
+
+/// A pattern that matches `path` and nothing else.
+fn escaped(path: &str) -> String {
+    let mut pattern = String::with_capacity(path.len());
+    for c in path.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | '\\' | '!') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_become_absolute_and_clean() {
+        let clean = |path: &str| absolute(Path::new(path)).unwrap();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(clean("."), here);
+        assert_eq!(clean("./a/./b/"), here.join("a/b"));
+        assert_eq!(clean("/no-such//folder/../x"), Path::new("/no-such/x"));
+        assert_eq!(clean("/../.."), Path::new("/"));
+        assert!(absolute(Path::new("")).is_err());
+    }
+
+    #[test]
+    fn what_lies_above_a_link_is_what_the_system_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(top.join("a/b")).unwrap();
+        std::os::unix::fs::symlink("a/b", top.join("link")).unwrap();
+        assert_eq!(absolute(&top.join("link/../c")).unwrap(), top.join("a/c"));
+        assert_eq!(absolute(&top.join("link/")).unwrap(), top.join("link"));
+    }
+
+    #[test]
+    fn nothing_in_a_path_is_a_wildcard() {
+        assert_eq!(escaped("/a*b/[x]?"), "/a\\*b/\\[x\\]\\?");
+    }
+}

@@ -1,0 +1,334 @@
+//! Reading the content of a file or stream in order and fast: chunks are looked up in batches,
+//! every block of a batch is decoded once and on all processors, and the next batch is read while
+//! the caller works on the one before.
+
+use std::sync::mpsc::{Receiver, channel, sync_channel};
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use super::OpError;
+use crate::crypto::ChunkKind;
+use crate::format::entry::{Content, ContentItem, Entry};
+use crate::format::path;
+use crate::id::ChunkId;
+use crate::repo::index::Location;
+use crate::repo::{ChunkReader, PackReader, Repository, RepositoryError};
+use crate::tree::{ContentItems, PageReader};
+
+/// Plain bytes of the first batch: little, so that the first byte comes soon.
+const FIRST_BATCH: usize = 1 << 20;
+/// Plain bytes of later batches. At most three exist at once: one with the caller, one waiting,
+/// one in the making.
+const LARGEST_BATCH: usize = 16 << 20;
+/// Most items of a batch, for contents of tiny chunks and holes.
+const MAX_ITEMS: usize = 1 << 16;
+
+/// A part of a content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// These bytes.
+    Bytes(&'a [u8]),
+    /// So many zeros, which the source did not store.
+    Zeros(u64),
+}
+
+/// Gives the content of `entry` to `each`, part by part in order, and returns its plain length.
+/// Every chunk is compared with its id before its bytes are given.
+///
+/// # Errors
+/// When a chunk or content page is missing or damaged, after all parts before it were given, and
+/// when the content is not as long as the entry says: the message names the entry's path. What
+/// `each` fails with.
+pub fn read_content(
+    repository: &Repository,
+    entry: &Entry,
+    each: &mut dyn FnMut(Part<'_>) -> Result<(), OpError>,
+) -> Result<u64, OpError> {
+    let damaged = |reason: String| {
+        let object = path::display(&entry.path);
+        OpError::Repository(RepositoryError::Damaged { object, reason })
+    };
+    let size = entry.meta.size;
+    if listed_len(&entry.content).is_some_and(|listed| listed != Some(size)) {
+        return Err(damaged(format!("its content is not of {size} bytes, as it should be")));
+    }
+    let mut given = 0;
+    let mut give = |part: Part<'_>| {
+        given += match part {
+            Part::Bytes(bytes) => bytes.len() as u64,
+            Part::Zeros(len) => len,
+        };
+        each(part)
+    };
+    if let Content::Inline(bytes) = &entry.content {
+        give(Part::Bytes(bytes))?;
+    } else {
+        let batches = Batches::new(repository, entry);
+        batches.give_all(&mut give, &|error| match error.is_damage() {
+            true => damaged(error.to_string()),
+            false => error.into(),
+        })?;
+    }
+    if given == size {
+        return Ok(size);
+    }
+    Err(damaged(format!("its content is {given} bytes long instead of {size}")))
+}
+
+/// The length that the entry itself lists, if it lists any; the inner nothing is a length beyond
+/// all counting.
+fn listed_len(content: &Content) -> Option<Option<u64>> {
+    match content {
+        Content::Empty => Some(Some(0)),
+        Content::Inline(bytes) => Some(u64::try_from(bytes.len()).ok()),
+        Content::Items(items) => {
+            Some(items.iter().try_fold(0u64, |sum, item| sum.checked_add(item.len())))
+        }
+        // The top page's length is compared when it is read.
+        Content::Paged { .. } => None,
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Data(usize),
+    Hole(u64),
+}
+
+/// Consecutive steps of a content with their bytes.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    steps: Vec<Step>,
+    /// Why nothing comes behind the steps.
+    failure: Option<RepositoryError>,
+}
+
+type Give<'a> = &'a mut dyn FnMut(Part<'_>) -> Result<(), OpError>;
+
+impl Batch {
+    fn give(self, give: Give<'_>, name: &NameFailure<'_>) -> Result<Vec<u8>, OpError> {
+        let mut rest = &self.bytes[..];
+        for step in &self.steps {
+            match *step {
+                Step::Data(len) => {
+                    let (bytes, tail) = rest.split_at(len);
+                    rest = tail;
+                    give(Part::Bytes(bytes))?;
+                }
+                Step::Hole(len) => give(Part::Zeros(len))?,
+            }
+        }
+        match self.failure {
+            Some(failure) => Err(name(failure)),
+            None => Ok(self.bytes),
+        }
+    }
+}
+
+type NameFailure<'a> = dyn Fn(RepositoryError) -> OpError + 'a;
+
+/// A chunk's place in a batch and in the repository.
+struct Slot<'b> {
+    /// Position of its step in the batch.
+    step: usize,
+    id: ChunkId,
+    location: Location,
+    out: &'b mut [u8],
+    failure: Option<RepositoryError>,
+}
+
+/// Makes batches.
+struct Batches<'r> {
+    repository: &'r Repository,
+    pages: PageReader<'r>,
+    items: ContentItems,
+    unpackers: Mutex<Vec<(PackReader<'r>, Vec<u8>)>>,
+    limit: usize,
+    ended: bool,
+}
+
+impl<'r> Batches<'r> {
+    fn new(repository: &'r Repository, entry: &Entry) -> Self {
+        Self {
+            repository,
+            pages: PageReader::new(repository),
+            items: ContentItems::new(&entry.content, entry.meta.size),
+            unpackers: Mutex::default(),
+            limit: FIRST_BATCH,
+            ended: false,
+        }
+    }
+
+    fn give_all(mut self, give: Give<'_>, name: &NameFailure<'_>) -> Result<(), OpError> {
+        let first = self.next(Vec::new());
+        if self.ended {
+            return first.give(give, name).map(drop);
+        }
+        std::thread::scope(|scope| {
+            let (sender, batches) = sync_channel(1);
+            let (give_back, spare) = channel();
+            scope.spawn(move || {
+                while !self.ended {
+                    let batch = self.next(next_spare(&spare));
+                    if sender.send(batch).is_err() {
+                        // The caller failed and is gone.
+                        return;
+                    }
+                }
+            });
+            first.give(give, name)?;
+            for batch in batches {
+                // Nobody takes it once the last batch was made.
+                let _ = give_back.send(batch.give(give, name)?);
+            }
+            Ok(())
+        })
+    }
+
+    /// The next batch, its bytes in `buffer`; sets `ended` with the last one.
+    fn next(&mut self, buffer: Vec<u8>) -> Batch {
+        let mut batch = Batch { bytes: buffer, ..Batch::default() };
+        let mut chunks: Vec<(usize, ChunkId, Location)> = Vec::new();
+        let mut len = 0;
+        while len < self.limit && batch.steps.len() < MAX_ITEMS {
+            let item = match self.next_item() {
+                Ok(Some(item)) => item,
+                Ok(None) => {
+                    self.ended = true;
+                    break;
+                }
+                Err(failure) => {
+                    self.ended = true;
+                    batch.failure = Some(failure);
+                    break;
+                }
+            };
+            batch.steps.push(match item {
+                Item::Hole(hole) => Step::Hole(hole),
+                Item::Chunk(id, location) => {
+                    chunks.push((batch.steps.len(), id, location));
+                    len += location.len as usize;
+                    Step::Data(location.len as usize)
+                }
+            });
+        }
+        self.limit = (self.limit * 2).min(LARGEST_BATCH);
+        batch.bytes.resize(len, 0);
+        if let Some((step, failure)) = self.fill(&mut batch.bytes, chunks) {
+            batch.steps.truncate(step);
+            batch.failure = Some(failure);
+            self.ended = true;
+        }
+        batch
+    }
+
+    fn next_item(&mut self) -> Result<Option<Item>, RepositoryError> {
+        Ok(match self.items.next(&mut self.pages)? {
+            None => None,
+            Some(ContentItem::Hole { len }) => Some(Item::Hole(len)),
+            Some(ContentItem::Chunk { id, len }) => {
+                let location = self.pages.chunks().locate(&id)?;
+                // Also keeps a forged list from asking for more memory than a block can fill.
+                if location.len != len || location.kind != ChunkKind::Content {
+                    return Err(wrong_chunk(&id));
+                }
+                Some(Item::Chunk(id, location))
+            }
+        })
+    }
+
+    /// Fills `bytes` with the chunks, and gives the first step that failed.
+    fn fill(
+        &self,
+        bytes: &mut [u8],
+        chunks: Vec<(usize, ChunkId, Location)>,
+    ) -> Option<(usize, RepositoryError)> {
+        let mut rest = bytes;
+        let mut slots: Vec<Slot<'_>> = Vec::with_capacity(chunks.len());
+        for (step, id, location) in chunks {
+            let (out, tail) = std::mem::take(&mut rest).split_at_mut(location.len as usize);
+            rest = tail;
+            slots.push(Slot { step, id, location, out, failure: None });
+        }
+        slots.sort_unstable_by_key(|slot| {
+            (slot.location.pack, slot.location.block, slot.location.offset)
+        });
+        let block = |slot: &Slot<'_>| (slot.location.pack, slot.location.block);
+        let groups: Vec<_> = slots.chunk_by_mut(|a, b| block(a) == block(b)).collect();
+        groups.into_par_iter().for_each(|group| self.fill_from_block(group));
+        let failed = slots.into_iter().filter_map(|slot| Some((slot.step, slot.failure?)));
+        failed.min_by_key(|(step, _)| *step)
+    }
+
+    /// Decodes the one block of all `slots`.
+    fn fill_from_block(&self, slots: &mut [Slot<'_>]) {
+        let unpacker = self.unpackers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let (mut packs, mut plain) =
+            unpacker.unwrap_or_else(|| (PackReader::new(self.repository), Vec::new()));
+        let read = packs.block(&slots[0].location, &mut plain);
+        let copied = read.is_ok() && self.copy_out(&plain, slots);
+        self.unpackers.lock().unwrap_or_else(PoisonError::into_inner).push((packs, plain));
+        if copied {
+            return;
+        }
+        slots.sort_unstable_by_key(|slot| slot.step);
+        match read {
+            Err(error) if !error.is_damage() => slots[0].failure = Some(error),
+            _ => self.fill_from_elsewhere(slots),
+        }
+    }
+
+    /// Copies verified chunks out of their block; whether all were as they should be.
+    fn copy_out(&self, plain: &[u8], slots: &mut [Slot<'_>]) -> bool {
+        let mut verified: Option<(u32, ChunkId)> = None;
+        slots.iter_mut().all(|slot| {
+            let start = slot.location.offset as usize;
+            let Some(bytes) = plain.get(start..start + slot.out.len()) else { return false };
+            // A chunk that a content repeats lies next to itself here.
+            if verified != Some((slot.location.offset, slot.id)) {
+                if self.repository.keys().chunk_id(ChunkKind::Content, bytes) != slot.id {
+                    return false;
+                }
+                verified = Some((slot.location.offset, slot.id));
+            }
+            slot.out.copy_from_slice(bytes);
+            true
+        })
+    }
+
+    /// Chunk by chunk, from whichever pack holds a sound one; stops at the first that none holds.
+    fn fill_from_elsewhere(&self, slots: &mut [Slot<'_>]) {
+        let (mut reader, mut bytes) = (ChunkReader::new(self.repository), Vec::new());
+        for slot in slots {
+            bytes.clear();
+            let read = reader.read(ChunkKind::Content, &slot.id, &mut bytes);
+            match read {
+                Ok(()) if bytes.len() == slot.out.len() => slot.out.copy_from_slice(&bytes),
+                Ok(()) => slot.failure = Some(wrong_chunk(&slot.id)),
+                Err(error) => slot.failure = Some(error),
+            }
+            if slot.failure.is_some() {
+                return;
+            }
+        }
+    }
+}
+
+enum Item {
+    Hole(u64),
+    Chunk(ChunkId, Location),
+}
+
+/// A buffer that the caller is done with, or a new one.
+fn next_spare(spare: &Receiver<Vec<u8>>) -> Vec<u8> {
+    spare.try_recv().unwrap_or_default()
+}
+
+fn wrong_chunk(id: &ChunkId) -> RepositoryError {
+    RepositoryError::Damaged {
+        object: format!("chunk {id}"),
+        reason: "it is not of the length or kind that its content says".to_owned(),
+    }
+}

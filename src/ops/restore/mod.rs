@@ -1,0 +1,158 @@
+//! Restoring: what a snapshot holds, into a folder.
+//!
+//! The tree is walked in path order and cut into windows of bounded size. Within a window folders
+//! are made first, then every needed block is read and decoded once, in pack order, on all cores,
+//! its chunks verified and written where they belong; then links, pipes and devices; then the
+//! metadata of the folders that are complete. Everything at the target goes through a
+//! [`TargetFolder`], which never leaves it, whatever the snapshot says.
+
+mod content;
+mod filter;
+mod options;
+mod verify;
+mod walk;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use options::{Overwrite, RestoreOptions, RestoreSummary};
+
+use crate::event::{Event, Problem};
+use crate::format::path;
+use crate::ops::OpError;
+use crate::repo::{Repository, RepositoryError};
+use crate::target::{Applied, TargetError, TargetErrorKind, TargetFolder};
+use options::Counters;
+
+/// Restores a snapshot, or what is at a path in it.
+///
+/// # Errors
+/// When the target is not empty and nothing was said about that, cannot be written to at all, or
+/// is full; when pages of the snapshot are damaged; when the caller asked to stop. Entries that
+/// cannot be restored are problems; everything else is restored.
+pub fn restore(
+    repository: &Arc<Repository>,
+    options: RestoreOptions,
+) -> Result<RestoreSummary, OpError> {
+    repository.observer().event(Event::Phase("reading the index"));
+    repository.load_index()?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(options.threads.max(1))
+        .build()
+        .map_err(|error| OpError::Refused(format!("cannot start threads: {error}")))?;
+    let target = open_target(&options)?;
+    let restore = Restore { repository, options: &options, target, counters: Counters::default() };
+    let counts = &options.snapshot.counts;
+    if options.path.as_deref().is_none_or(<[u8]>::is_empty) {
+        let (items, bytes) = (counts.entries, counts.bytes);
+        repository.observer().event(Event::Total { items, bytes });
+    }
+    repository.observer().event(Event::Phase("restoring"));
+    walk::Walk::new(&restore, &pool)?.run()?;
+    if options.sync && !options.dry_run {
+        restore.target()?.sync()?;
+    }
+    if options.verify && !options.dry_run {
+        repository.observer().event(Event::Phase("verifying"));
+        verify::verify(&restore, &pool)?;
+    }
+    Ok(restore.counters.summary())
+}
+
+/// Opens or makes the target. A dry run makes nothing, so there may be none then.
+fn open_target(options: &RestoreOptions) -> Result<Option<TargetFolder>, OpError> {
+    let target = if options.dry_run {
+        match TargetFolder::open(&options.target) {
+            Ok(target) => target,
+            Err(error) if error.kind == TargetErrorKind::Vanished => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    } else {
+        TargetFolder::create_or_open(&options.target)?
+    };
+    if options.overwrite.is_none() && !target.is_empty()? {
+        return Err(OpError::TargetNotEmpty(options.target.clone()));
+    }
+    Ok(Some(target))
+}
+
+/// What all parts of a restore share.
+struct Restore<'a> {
+    repository: &'a Arc<Repository>,
+    options: &'a RestoreOptions,
+    target: Option<TargetFolder>,
+    counters: Counters,
+}
+
+impl Restore<'_> {
+    fn target(&self) -> Result<&TargetFolder, OpError> {
+        self.target.as_ref().ok_or_else(|| OpError::Refused("there is no target".to_owned()))
+    }
+
+    fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.options.interrupted.load(Ordering::Relaxed)
+    }
+
+    /// Reports an entry that could not be restored.
+    fn problem(&self, below: &[u8], message: String) {
+        Self::count(&self.counters.problems);
+        let subject = path::printable(below).into();
+        self.repository.observer().event(Event::Problem(Problem { subject, message }));
+    }
+
+    /// Reports damage in the repository that an entry cannot be restored for.
+    fn damage(&self, below: &[u8], error: &RepositoryError) {
+        Self::count(&self.counters.damaged);
+        self.problem(below, error.to_string());
+    }
+
+    /// Whether a failure at the target concerns one entry only; a full or read-only disk does not.
+    fn one_entry_only(&self, below: &[u8], error: TargetError) -> Result<(), OpError> {
+        match error.kind {
+            TargetErrorKind::NoSpace | TargetErrorKind::ReadOnly => Err(error.into()),
+            _ => {
+                let cause = error.source.as_ref().map(|cause| format!(" ({cause})"));
+                self.problem(below, format!("{error}{}", cause.unwrap_or_default()));
+                Ok(())
+            }
+        }
+    }
+
+    /// Counts an entry that was made, and what of its metadata could not be set.
+    fn made(&self, applied: Applied) {
+        Self::count(&self.counters.restored);
+        self.applied(applied);
+    }
+
+    fn applied(&self, applied: Applied) {
+        let counters = &self.counters;
+        for (failed, counter) in [
+            (applied.owner_failed, &counters.owners_failed),
+            (applied.xattrs_failed > 0, &counters.xattrs_failed),
+            (
+                applied.mode_failed || applied.times_failed || applied.special_bits_dropped,
+                &counters.modes_or_times_failed,
+            ),
+        ] {
+            if failed {
+                Self::count(counter);
+            }
+        }
+    }
+
+    /// The path below the target of the entry at `path`; nothing for the top itself.
+    fn below<'p>(&self, entry: &'p [u8]) -> Option<&'p [u8]> {
+        let top = self.options.path.as_deref().unwrap_or_default();
+        if top.is_empty() {
+            return Some(entry);
+        }
+        match entry.strip_prefix(top)? {
+            [] => None,
+            rest => rest.strip_prefix(b"/"),
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! What of the source is left out: patterns with the semantics of git's ignore files, ignore
+//! files in the tree, cache folders, marker files and files that are too large.
+//!
+//! Of several patterns that match, the last of the strongest group decides: patterns given
+//! singly, then the ignore files of the tree (the deeper the stronger), then pattern files. What
+//! is below an excluded folder cannot be brought back.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+use super::pattern::Pattern;
+use super::{SourceError, Stat};
+use crate::format::entry::EntryKind;
+
+/// Name of the ignore files in the tree.
+pub const IGNORE_FILE: &str = ".gabionignore";
+/// Name of the file that marks a folder as a cache.
+pub const CACHE_TAG: &str = "CACHEDIR.TAG";
+/// What such a file starts with, as its specification demands.
+const CACHE_SIGNATURE: &[u8; 43] = b"Signature: 8a477f597d28d172789f06886806bc55";
+/// An ignore file longer than this is no ignore file.
+const MAX_IGNORE_FILE: usize = 4 << 20;
+const READ_IGNORE_FILE: &str = "read the ignore file";
+
+/// What to leave out. Patterns are relative to every root of the source, as if they stood in an
+/// ignore file there; one that starts with a root's own absolute path means that path.
+#[derive(Debug, Clone, Default)]
+pub struct ExcludesBuilder {
+    /// Single patterns, the strongest.
+    pub patterns: Vec<String>,
+    /// Files of patterns, one a line, the weakest.
+    pub pattern_files: Vec<PathBuf>,
+    /// Honour `.gabionignore` files in the tree.
+    pub use_ignore_files: bool,
+    /// Of folders with a valid `CACHEDIR.TAG`, keep only the folder and the tag.
+    pub caches: bool,
+    /// Of folders that hold a file of such a name, keep only the folder.
+    pub if_present: Vec<String>,
+    /// Leave out regular files of more bytes than this.
+    pub larger_than: Option<u64>,
+}
+
+/// A pattern that cannot be used, or a pattern file that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ExcludeError {
+    /// The pattern means nothing.
+    #[error("invalid exclude pattern {pattern:?}{}: {reason}", origin.as_deref().unwrap_or(""))]
+    Pattern {
+        /// The pattern as written.
+        pattern: String,
+        /// Where it stands (" in FILE, line N"), for a pattern from a file.
+        origin: Option<String>,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file is not there, not readable or not text.
+    #[error("cannot read the pattern file {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Validated excludes, ready for any source. The default excludes nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Excludes(Arc<Rules>);
+
+#[derive(Debug, Default)]
+struct Rules {
+    strong: Vec<Pattern>,
+    weak: Vec<Pattern>,
+    use_ignore_files: bool,
+    caches: bool,
+    if_present: Vec<String>,
+    larger_than: Option<u64>,
+}
+
+impl ExcludesBuilder {
+    /// Reads the pattern files and validates all patterns.
+    ///
+    /// # Errors
+    /// Names the first invalid pattern with its file and line, or the unreadable file.
+    pub fn build(self) -> Result<Excludes, ExcludeError> {
+        let mut strong = Vec::new();
+        for text in &self.patterns {
+            strong.extend(validated(Pattern::of_text(text), text, None)?);
+        }
+        let mut weak = Vec::new();
+        for path in &self.pattern_files {
+            let failed = |source| ExcludeError::File { path: path.clone(), source };
+            let text = std::fs::read(path).and_then(text_of).map_err(failed)?;
+            for (number, line) in lines(&text) {
+                let origin = format!(" in {}, line {number}", path.display());
+                weak.extend(validated(Pattern::of_line(line), line, Some(origin))?);
+            }
+        }
+        Ok(Excludes(Arc::new(Rules {
+            strong,
+            weak,
+            use_ignore_files: self.use_ignore_files,
+            caches: self.caches,
+            if_present: self.if_present,
+            larger_than: self.larger_than,
+        })))
+    }
+}
+
+fn validated(
+    pattern: Option<Pattern>,
+    text: &str,
+    origin: Option<String>,
+) -> Result<Option<Pattern>, ExcludeError> {
+    let Some(pattern) = pattern else { return Ok(None) };
+    match PatternSet::new([&pattern]) {
+        Ok(_) => Ok(Some(pattern)),
+        Err(reason) => Err(ExcludeError::Pattern { pattern: text.to_owned(), origin, reason }),
+    }
+}
+
+fn text_of(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// The lines with their numbers from 1, a byte order mark skipped.
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    text.split('\n').enumerate().map(|(index, line)| (index + 1, line))
+}
+
+/// Compiled patterns, of which the last that matches decides.
+#[derive(Debug)]
+struct PatternSet(Gitignore);
+
+impl PatternSet {
+    fn new<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> Result<Self, String> {
+        let mut builder = GitignoreBuilder::new("");
+        builder.allow_unclosed_class(false);
+        for pattern in patterns {
+            let line = pattern.translate()?;
+            builder.add_line(None, &line).map_err(|error| error.to_string())?;
+        }
+        Ok(Self(builder.build().map_err(|error| error.to_string())?))
+    }
+
+    /// Whether the patterns exclude (`true`) or bring back (`false`) the path, if they say
+    /// anything about it. The path is relative to where the patterns apply.
+    fn verdict(&self, path: &[u8], is_folder: bool) -> Option<bool> {
+        match self.0.matched(Path::new(OsStr::from_bytes(path)), is_folder) {
+            ignore::Match::None => None,
+            ignore::Match::Ignore(_) => Some(true),
+            ignore::Match::Whitelist(_) => Some(false),
+        }
+    }
+}
+
+/// The compiled patterns for one root.
+#[derive(Debug)]
+struct RootRules {
+    rules: Arc<Rules>,
+    strong: PatternSet,
+    weak: PatternSet,
+    below: usize,
+}
+
+/// An ignore file of the tree and those above it.
+#[derive(Debug)]
+struct IgnoreLevel {
+    set: PatternSet,
+    below: usize,
+    parent: Option<Arc<Self>>,
+}
+
+/// What applies to the items of one folder.
+#[derive(Debug, Clone)]
+pub(crate) struct FolderRules {
+    root: Arc<RootRules>,
+    ignore_files: Option<Arc<IgnoreLevel>>,
+    /// Nothing of the folder is kept, or the cache tag alone.
+    mark: Option<Mark>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Cache,
+    Present,
+}
+
+/// What the rules need to see of a folder before they can judge what is in it.
+pub(crate) trait FolderView {
+    /// The kind of the item of that name, if there is one.
+    fn kind_of(&self, name: &[u8]) -> Option<EntryKind>;
+    /// The start of a regular file, at most `limit` bytes of it.
+    fn read_start(&self, name: &str, limit: usize) -> io::Result<Vec<u8>>;
+}
+
+/// Length of what stands before a name in the folder `path`.
+fn prefix_len(path: &[u8]) -> usize {
+    if path.is_empty() { 0 } else { path.len() + 1 }
+}
+
+impl Excludes {
+    /// The rules for the items directly below `root`, before anything in it was seen.
+    pub(crate) fn for_root(&self, root: &[u8]) -> Result<FolderRules, SourceError> {
+        let compile = |patterns: &[Pattern]| {
+            let all: Vec<_> = patterns
+                .iter()
+                .flat_map(|pattern| [Some(pattern.clone()), pattern.relative_to(root)])
+                .flatten()
+                .collect();
+            PatternSet::new(&all).map_err(|reason| {
+                SourceError::at(root, "apply the excludes to", io::Error::other(reason))
+            })
+        };
+        let rules = Arc::clone(&self.0);
+        let (strong, weak) = (compile(&rules.strong)?, compile(&rules.weak)?);
+        let root = Arc::new(RootRules { rules, strong, weak, below: prefix_len(root) });
+        Ok(FolderRules { root, ignore_files: None, mark: None })
+    }
+}
+
+impl FolderRules {
+    /// The rules for the items of the folder `path`, which is itself subject to `self`. Ignore
+    /// files that cannot be used are added to `problems`.
+    pub(crate) fn enter(
+        &self,
+        path: &[u8],
+        view: &impl FolderView,
+        problems: &mut Vec<SourceError>,
+    ) -> Self {
+        let rules = &self.root.rules;
+        let mut inner = Self { mark: None, ..self.clone() };
+        if rules.if_present.iter().any(|name| view.kind_of(name.as_bytes()).is_some()) {
+            inner.mark = Some(Mark::Present);
+        } else if rules.caches && has_cache_tag(view) {
+            inner.mark = Some(Mark::Cache);
+        }
+        let wanted = rules.use_ignore_files && inner.mark.is_none();
+        if wanted && view.kind_of(IGNORE_FILE.as_bytes()) == Some(EntryKind::File) {
+            let slash: &[u8] = if path.is_empty() { b"" } else { b"/" };
+            let file = [path, slash, IGNORE_FILE.as_bytes()].concat();
+            match read_ignore_file(&file, view, problems) {
+                Ok(set) => {
+                    let (below, parent) = (prefix_len(path), inner.ignore_files.take());
+                    inner.ignore_files = Some(Arc::new(IgnoreLevel { set, below, parent }));
+                }
+                Err(source) => problems.push(SourceError::at(&file, READ_IGNORE_FILE, source)),
+            }
+        }
+        inner
+    }
+
+    /// Whether an item of the folder is left out. `path` is its whole path, `name_at` where its
+    /// name begins in it.
+    pub(crate) fn excludes(&self, path: &[u8], name_at: usize, stat: &Stat) -> bool {
+        match self.mark {
+            Some(Mark::Present) => return true,
+            Some(Mark::Cache) => return path[name_at..] != *CACHE_TAG.as_bytes(),
+            None => {}
+        }
+        let is_folder = stat.kind == EntryKind::Directory;
+        let is_file = stat.kind == EntryKind::File;
+        if is_file && self.root.rules.larger_than.is_some_and(|limit| stat.size > limit) {
+            return true;
+        }
+        let within_root = &path[self.root.below..];
+        let mut level = self.ignore_files.as_deref();
+        let ignore_files = std::iter::from_fn(|| {
+            let current = level?;
+            level = current.parent.as_deref();
+            Some(current)
+        });
+        let of_files =
+            || ignore_files.map(|l| l.set.verdict(&path[l.below..], is_folder)).find_map(|v| v);
+        let strong = self.root.strong.verdict(within_root, is_folder);
+        let verdict = strong.or_else(of_files);
+        verdict.or_else(|| self.root.weak.verdict(within_root, is_folder)).unwrap_or(false)
+    }
+}
+
+fn has_cache_tag(view: &impl FolderView) -> bool {
+    view.kind_of(CACHE_TAG.as_bytes()) == Some(EntryKind::File)
+        && view
+            .read_start(CACHE_TAG, CACHE_SIGNATURE.len())
+            .is_ok_and(|start| start == CACHE_SIGNATURE)
+}
+
+/// Reads and compiles an ignore file. An invalid line is a problem, the others count.
+fn read_ignore_file(
+    path: &[u8],
+    view: &impl FolderView,
+    problems: &mut Vec<SourceError>,
+) -> io::Result<PatternSet> {
+    let bytes = view.read_start(IGNORE_FILE, MAX_IGNORE_FILE + 1)?;
+    if bytes.len() > MAX_IGNORE_FILE {
+        return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+    }
+    let mut patterns = Vec::new();
+    for (number, line) in lines(&text_of(bytes)?) {
+        match validated(Pattern::of_line(line), line, Some(format!(", line {number}"))) {
+            Ok(pattern) => patterns.extend(pattern),
+            Err(error) => {
+                let source = io::Error::new(io::ErrorKind::InvalidData, error);
+                problems.push(SourceError::at(path, "use a line of the ignore file", source));
+            }
+        }
+    }
+    PatternSet::new(&patterns).map_err(io::Error::other)
+}

@@ -1,0 +1,295 @@
+//! Lists one folder with the attributes of all that is in it: two system calls for the folder's
+//! names, one for each item, and no memory of its own for any of them.
+
+use std::ffi::CStr;
+use std::io;
+use std::sync::Arc;
+
+use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, StatxFlags, openat, statx};
+use rustix::io::Errno;
+
+use super::exclude::FolderView;
+use super::filesystem::Identity;
+use super::open::Roots;
+use super::parallel::Node;
+use super::plan::{Fate, Folder, Item, Policy, READ_ATTRIBUTES, READ_FOLDER};
+use super::{SourceError, Stat, kind_of_mode, permission_bits};
+use crate::format::entry::{EntryKind, Timestamp};
+
+/// Room for the names that the kernel returns at once.
+const NAMES_AT_ONCE: usize = 256 << 10;
+
+/// Memory that a listing thread uses again and again.
+pub(crate) struct Scratch {
+    names: Vec<u8>,
+    path: Vec<u8>,
+}
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        Self { names: Vec::with_capacity(NAMES_AT_ONCE), path: Vec::new() }
+    }
+}
+
+/// What the consumer does with an item.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Keep,
+    Excluded,
+    Ignore,
+    Enter(Arc<Node>),
+}
+
+#[derive(Debug)]
+struct Listed {
+    name_at: usize,
+    name_len: usize,
+    dev: u64,
+    stat: Stat,
+    step: Step,
+}
+
+/// A listed folder.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// All names, one after the other.
+    names: Vec<u8>,
+    items: Vec<Listed>,
+    /// Indices of `items` by name, each with the first bytes of the name.
+    order: Vec<(u64, u32)>,
+    /// What could not be read, most recent first.
+    pub(crate) problems: Vec<SourceError>,
+}
+
+impl Listing {
+    /// Nothing but a problem.
+    pub(crate) fn failed(problem: SourceError) -> Self {
+        Self { problems: vec![problem], ..Self::default() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// The item at `position` in order of names.
+    pub(crate) fn get(&self, position: usize) -> Option<(&[u8], &Stat, &Step)> {
+        let &(_, index) = self.order.get(position)?;
+        let item = self.items.get(usize::try_from(index).ok()?)?;
+        Some((self.name(item), &item.stat, &item.step))
+    }
+
+    fn name(&self, item: &Listed) -> &[u8] {
+        &self.names[item.name_at..item.name_at + item.name_len]
+    }
+
+    /// The folders to enter, in order of names.
+    pub(crate) fn folders(&self) -> impl Iterator<Item = &Arc<Node>> {
+        (0..self.len()).filter_map(|position| match self.get(position) {
+            Some((_, _, Step::Enter(node))) => Some(node),
+            _ => None,
+        })
+    }
+
+    fn sort(&mut self) -> io::Result<()> {
+        let count = u32::try_from(self.items.len()).map_err(|_| Errno::OVERFLOW)?;
+        self.order.reserve_exact(self.items.len());
+        for (index, item) in (0..count).zip(&self.items) {
+            self.order.push((first_bytes(self.name(item)), index));
+        }
+        let (names, items) = (&self.names, &self.items);
+        let name = |index: u32| {
+            let item = usize::try_from(index).ok().and_then(|index| items.get(index));
+            item.map_or(&[][..], |item| &names[item.name_at..item.name_at + item.name_len])
+        };
+        self.order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| name(a.1).cmp(name(b.1))));
+        Ok(())
+    }
+}
+
+/// The first eight bytes of a name as a number that sorts like them; short names are filled up
+/// with zeros, which no name contains.
+fn first_bytes(name: &[u8]) -> u64 {
+    (0..8).fold(0, |sum, at| sum << 8 | u64::from(name.get(at).copied().unwrap_or(0)))
+}
+
+/// A folder being listed.
+struct Job<'a> {
+    policy: &'a Policy,
+    roots: &'a Roots,
+    folder: &'a Folder,
+    dir: OwnedFd,
+}
+
+/// Lists `folder`. Never fails: what could not be read is among the listing's problems.
+pub(crate) fn list(
+    policy: &Policy,
+    roots: &Roots,
+    folder: &Folder,
+    scratch: &mut Scratch,
+) -> Listing {
+    let mut listing = Listing::default();
+    let opened = folder.handle.open_dir(folder.rel()).and_then(|dir| {
+        let job = Job { policy, roots, folder, dir };
+        let end = job.read_items(scratch, &mut listing);
+        listing.sort()?;
+        job.judge_items(scratch, &mut listing);
+        end
+    });
+    if let Err(error) = opened {
+        listing.problems.push(SourceError::at(&folder.path, READ_FOLDER, error));
+    }
+    listing.problems.reverse();
+    listing
+}
+
+impl Job<'_> {
+    /// Reads names and attributes, in the order in which the kernel has them.
+    fn read_items(&self, scratch: &mut Scratch, listing: &mut Listing) -> io::Result<()> {
+        scratch.names.clear();
+        let mut names = RawDir::new(&self.dir, scratch.names.spare_capacity_mut());
+        while let Some(next) = names.next() {
+            let entry = match next {
+                Ok(entry) => entry,
+                Err(Errno::INTR) => continue,
+                // Removed after it was opened: empty, and normal.
+                Err(Errno::NOENT) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            match self.look_at(name) {
+                Ok((stat, dev)) => {
+                    let (name_at, name_len) = (listing.names.len(), name.to_bytes().len());
+                    listing.names.extend_from_slice(name.to_bytes());
+                    listing.items.push(Listed { name_at, name_len, dev, stat, step: Step::Keep });
+                }
+                // Deleted since the kernel gave the name.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    start_path(&self.folder.path, &mut scratch.path);
+                    scratch.path.extend_from_slice(name.to_bytes());
+                    let problem = SourceError::at(&scratch.path, READ_ATTRIBUTES, error);
+                    listing.problems.push(problem);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The attributes of an item of the folder, and its `st_dev`.
+    fn look_at(&self, name: &CStr) -> io::Result<(Stat, u64)> {
+        let (mut stat, dev) = stat_at(self.dir.as_fd(), name)?;
+        stat.filesystem = if dev == self.folder.dev {
+            self.folder.filesystem
+        } else {
+            self.identify(dev, stat.kind, name).id
+        };
+        Ok((stat, dev))
+    }
+
+    fn identify(&self, dev: u64, kind: EntryKind, name: &CStr) -> Identity {
+        self.roots.filesystems.identify(dev, kind, |readable| {
+            let access = if readable { OFlags::RDONLY | OFlags::NONBLOCK } else { OFlags::PATH };
+            let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            Ok(openat(&self.dir, name, flags, Mode::empty())?)
+        })
+    }
+
+    fn judge_items(&self, scratch: &mut Scratch, listing: &mut Listing) {
+        let mut problems = Vec::new();
+        let view = View { listing, dir: &self.dir };
+        let rules = self.folder.rules.enter(&self.folder.path, &view, &mut problems);
+        listing.problems.append(&mut problems);
+        let path = &mut scratch.path;
+        start_path(&self.folder.path, path);
+        let name_at = path.len();
+        for &(_, index) in &listing.order {
+            let Some(item) = usize::try_from(index).ok().and_then(|i| listing.items.get_mut(i))
+            else {
+                continue;
+            };
+            path.truncate(name_at);
+            path.extend_from_slice(&listing.names[item.name_at..item.name_at + item.name_len]);
+            // Known by now: the attributes carry the identity of the file system.
+            let pseudo = item.dev != self.folder.dev
+                && self.roots.filesystems.known(item.dev).is_some_and(|known| known.pseudo);
+            let (stat, dev) = (&item.stat, item.dev);
+            let fate =
+                self.policy.judge(self.folder, &rules, &Item { path, name_at, stat, dev, pseudo });
+            item.step = match fate {
+                Fate::Keep => Step::Keep,
+                Fate::Excluded => Step::Excluded,
+                Fate::Ignore => Step::Ignore,
+                Fate::Enter(folder) => Step::Enter(Arc::new(Node::new(*folder))),
+            };
+        }
+    }
+}
+
+/// Puts into `path` what stands before the name of an item of `folder`.
+fn start_path(folder: &[u8], path: &mut Vec<u8>) {
+    path.clear();
+    path.extend_from_slice(folder);
+    if !folder.is_empty() {
+        path.push(b'/');
+    }
+}
+
+/// The folder as the excludes see it.
+struct View<'a> {
+    listing: &'a Listing,
+    dir: &'a OwnedFd,
+}
+
+impl FolderView for View<'_> {
+    fn kind_of(&self, name: &[u8]) -> Option<EntryKind> {
+        let listing = self.listing;
+        let wanted = (first_bytes(name), name);
+        let found = listing.order.binary_search_by(|&(first, index)| {
+            let item = usize::try_from(index).ok().and_then(|index| listing.items.get(index));
+            (first, item.map_or(&[][..], |item| listing.name(item))).cmp(&wanted)
+        });
+        found.ok().and_then(|at| listing.get(at)).map(|(_, stat, _)| stat.kind)
+    }
+
+    fn read_start(&self, name: &str, limit: usize) -> io::Result<Vec<u8>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = std::fs::File::from(openat(self.dir, name, flags, Mode::empty())?);
+        super::read_start(file, limit)
+    }
+}
+
+/// The attributes of the item `name` in `dir`, or of `dir` itself when the name is empty, with
+/// the identity of the file system left open, and its `st_dev`.
+pub(crate) fn stat_at(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(Stat, u64)> {
+    let own = if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::empty() };
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | own;
+    let found = statx(dir, name, flags, StatxFlags::BASIC_STATS)?;
+    let Some(kind) = kind_of_mode(u32::from(found.stx_mode)) else {
+        return Err(io::Error::from(io::ErrorKind::Unsupported));
+    };
+    let has_device = matches!(kind, EntryKind::CharDevice | EntryKind::BlockDevice);
+    let device = rustix::fs::makedev(found.stx_rdev_major, found.stx_rdev_minor);
+    let stat = Stat {
+        kind,
+        mode: permission_bits(u32::from(found.stx_mode)),
+        uid: found.stx_uid,
+        gid: found.stx_gid,
+        mtime: time(found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec),
+        ctime: time(found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec),
+        inode: found.stx_ino,
+        filesystem: 0,
+        links: found.stx_nlink,
+        size: if kind == EntryKind::File { found.stx_size } else { 0 },
+        device: if has_device { device } else { 0 },
+        blocks_512: found.stx_blocks,
+    };
+    Ok((stat, rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor)))
+}
+
+fn time(seconds: i64, nanos: u32) -> Timestamp {
+    Timestamp { seconds, nanos }
+}
