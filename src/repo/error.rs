@@ -124,9 +124,6 @@ impl RepositoryError {
     /// that is too new counts: the configuration says that this program may use the repository, so
     /// an object that says otherwise is most likely damaged, and the others are not affected.
     pub fn is_damage(&self) -> bool {
-        matches!(
-            self,
-            Self::Damaged { .. } | Self::MissingChunk(_) | Self::NewerFormat { .. }
-        )
+        matches!(self, Self::Damaged { .. } | Self::MissingChunk(_) | Self::NewerFormat { .. })
     }
 }

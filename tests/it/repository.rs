@@ -1,6 +1,5 @@
 //! Repositories as a whole: making and opening them, their keys, writers side by side, and places
 //! that fail.
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod failures;
 mod keys;
@@ -90,7 +89,7 @@ fn newer_config(storage: &MemoryStorage, name: ObjectName, from: &str, to: &str)
     let text = String::from_utf8(storage.get(name).unwrap().to_vec()).unwrap();
     let line = text.lines().next().unwrap().replace(from, to);
     assert!(line.contains(to));
-    let hash = blake3::hash(format!("{line}\n").as_bytes());
+    let hash = blake3::hash(line.as_bytes());
     let mut lines = vec![line];
     let second = text.lines().nth(1).unwrap();
     let word = second.split(' ').next().unwrap();
@@ -153,7 +152,10 @@ fn one_bad_copy_of_the_config_is_survived_with_a_note() {
                 assert_eq!(problems(&recorder), [""; 0]);
                 // The first copy is enough, so nobody looks at the mac of the second one.
                 let told = notes(&recorder).iter().any(|note| note.contains(&name.to_string()));
-                assert!(told || (number == 4 && name == ObjectName::CONFIG_COPY), "{number} {name}");
+                assert!(
+                    told || (number == 4 && name == ObjectName::CONFIG_COPY),
+                    "{number} {name}"
+                );
                 storage.put(name, good);
             }
         }
@@ -187,7 +189,11 @@ fn packs_of_an_interrupted_run_and_of_damaged_segments_are_adopted() {
         assert_eq!(read_back(&repository, &snapshot).unwrap(), some_files());
         let packs = storage.names().len();
         take(&repository, &some_files(), 2).unwrap();
-        assert_eq!(storage.names().len(), packs + 1, "everything was found: only a snapshot is new");
+        assert_eq!(
+            storage.names().len(),
+            packs + 1,
+            "everything was found: only a snapshot is new"
+        );
     }
 }
 

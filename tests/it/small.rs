@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gabion::crypto::ChunkKind;
-use gabion::crypto::key_file::KeyFile;
 use gabion::crypto::header::ObjectType;
+use gabion::crypto::key_file::KeyFile;
 use gabion::crypto::passphrase::{KdfCosts, Passphrase};
 use gabion::crypto::seal::seal_object;
 use gabion::event::{Event, Observer, Recorder};
@@ -328,7 +328,11 @@ pub(crate) fn copy(storage: &MemoryStorage) -> MemoryStorage {
 }
 
 /// Publishes a mark.
-pub(crate) fn publish_mark(repository: &Repository, storage: &dyn Storage, mark: &Mark) -> ObjectName {
+pub(crate) fn publish_mark(
+    repository: &Repository,
+    storage: &dyn Storage,
+    mark: &Mark,
+) -> ObjectName {
     let name = ObjectName::mark(SnapshotId::random().0);
     let bytes = seal_object(
         repository.keys(),

@@ -8,9 +8,7 @@ use gabion::ops::check::{CheckOptions, CheckSummary, ReadData, check};
 use gabion::repo::{Repository, Unlock};
 use gabion::storage::MemoryStorage;
 
-use crate::small::{
-    Files, files, key_file, noise, open, options, publish_mark, store, take,
-};
+use crate::small::{Files, files, key_file, noise, open, options, publish_mark, store, take};
 
 /// A repository with an object of every kind, and what its snapshots hold.
 pub(crate) struct Specimen {
@@ -68,4 +66,3 @@ pub(crate) fn checked(repository: &Arc<Repository>, read: ReadData) -> CheckSumm
     let interrupted = Arc::default();
     check(repository, &CheckOptions { read, salt: 0, threads: 1, interrupted }).unwrap()
 }
-

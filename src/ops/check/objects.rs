@@ -24,9 +24,9 @@ pub(super) fn check_config(report: &Report<'_>) -> Result<(), OpError> {
                 let decoded = Config::decode(&bytes);
                 match decoded.and_then(|config| config.verify(repository.keys())) {
                     Err(error) => Some(error.to_string()),
-                    Ok(config) if config != *repository.config() => {
-                        Some("it is not the configuration that the repository was opened with".into())
-                    }
+                    Ok(config) if config != *repository.config() => Some(
+                        "it is not the configuration that the repository was opened with".into(),
+                    ),
                     Ok(_) => None,
                 }
             }
@@ -72,11 +72,7 @@ pub(super) fn check_slots(report: &Report<'_>) -> Result<(), OpError> {
     Ok(())
 }
 
-fn same_bytes(
-    report: &Report<'_>,
-    first: ObjectName,
-    second: ObjectName,
-) -> Result<bool, OpError> {
+fn same_bytes(report: &Report<'_>, first: ObjectName, second: ObjectName) -> Result<bool, OpError> {
     let read = |name| report.repository.storage().read(name, MAX_TEXT_LEN);
     let (first, second) = (read(first), read(second));
     Ok(first.map_err(RepositoryError::from)? == second.map_err(RepositoryError::from)?)

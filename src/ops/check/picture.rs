@@ -117,8 +117,7 @@ impl Picture {
 
     /// A picture of packs whose footers are not known yet.
     pub(super) fn of_lengths(packs: impl Iterator<Item = (PackId, u64)>) -> Self {
-        let packs: Vec<Pack> =
-            packs.map(|(id, len)| Pack { id, len, footer_hash: None }).collect();
+        let packs: Vec<Pack> = packs.map(|(id, len)| Pack { id, len, footer_hash: None }).collect();
         Self {
             numbers: packs.iter().zip(0..).map(|(pack, no)| (pack.id, no)).collect(),
             packs,

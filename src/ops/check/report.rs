@@ -62,9 +62,9 @@ pub(super) fn reason(error: RepositoryError) -> Result<String, OpError> {
     match error {
         RepositoryError::Storage(error) => storage_reason(error),
         RepositoryError::Damaged { reason, .. } => Ok(reason),
-        RepositoryError::NewerFormat { found, supported, .. } => Ok(format!(
-            "its format version is {found}; this program knows up to {supported}"
-        )),
+        RepositoryError::NewerFormat { found, supported, .. } => {
+            Ok(format!("its format version is {found}; this program knows up to {supported}"))
+        }
         error @ RepositoryError::MissingChunk(_) => Ok(error.to_string()),
         error => Err(error.into()),
     }

@@ -34,8 +34,7 @@ pub(super) fn check(
     snapshots: &[Snapshot],
 ) -> Result<u64, OpError> {
     report.total(snapshots.len() as u64, 0);
-    let walk =
-        Walk { report, picture, pages: Mutex::default(), lists: Mutex::default() };
+    let walk = Walk { report, picture, pages: Mutex::default(), lists: Mutex::default() };
     let mut reader = Reader::new(report, picture);
     for snapshot in snapshots {
         walk.snapshot(&mut reader, snapshot)?;
@@ -104,7 +103,8 @@ impl<'c> Walk<'c> {
                 Some(Arc::new(self.upper(reader, id, &upper)?))
             }
             Some(Ok(Page::Upper(_))) => {
-                self.report.problem(format!("page {id}"), "it is not of its parent's height less 1");
+                self.report
+                    .problem(format!("page {id}"), "it is not of its parent's height less 1");
                 None
             }
         };

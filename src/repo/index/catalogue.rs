@@ -220,7 +220,11 @@ impl Catalogue {
         let runs: Vec<(String, u32)> = rows.collect::<Result<_, _>>()?;
         // Runs are removed one day; what is removed must be a file of this cache.
         let plain = |name: &str| Path::new(name).file_name() == Some(name.as_ref());
-        if runs.iter().all(|(name, _)| plain(name)) { Ok(runs) } else { Err(CatalogueError::Damaged) }
+        if runs.iter().all(|(name, _)| plain(name)) {
+            Ok(runs)
+        } else {
+            Err(CatalogueError::Damaged)
+        }
     }
 
     /// Adds the run `name`, which covers packs up to `last_pack`. False when that is not so: a run

@@ -3,8 +3,8 @@
 use std::collections::BinaryHeap;
 use std::path::Path;
 
-use super::catalogue::Catalogue;
 use super::UnusableIndex;
+use super::catalogue::Catalogue;
 use super::run::{Place, Run, RunEntry};
 use crate::id::{ChunkId, SessionId};
 

@@ -143,9 +143,10 @@ fn slots_of_another_repository_or_under_another_name_open_nothing() {
     let error = opened(&storage, &passphrase("secret")).unwrap_err();
     assert!(matches!(error, RepositoryError::NoUsableSlot { .. }), "{error:?}");
     // Also when it bears the right name: it was wrapped for the other one.
-    for (kind, name) in
-        [(ObjectKind::Key, ObjectName::key(strange)), (ObjectKind::KeyCopy, ObjectName::key_copy(strange))]
-    {
+    for (kind, name) in [
+        (ObjectKind::Key, ObjectName::key(strange)),
+        (ObjectKind::KeyCopy, ObjectName::key_copy(strange)),
+    ] {
         storage.put(name, other.get(ObjectName { kind, id: strange.0 }).unwrap());
     }
     let error = opened(&storage, &passphrase("secret")).unwrap_err();
