@@ -1,4 +1,5 @@
 //! What the bytes of a repository mean: pure encoders and decoders, no I/O.
+#![doc = include_str!("FORMAT.md")]
 
 pub mod config;
 pub mod entry;

@@ -5,12 +5,15 @@
 
 pub mod cat;
 pub mod check;
+pub mod diff;
 mod error;
+pub mod find;
 pub mod list;
 pub mod read_content;
 mod resolve;
 pub mod restore;
 pub mod snapshot;
+pub mod stats;
 #[cfg(test)]
 mod test_support;
 

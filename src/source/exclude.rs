@@ -28,7 +28,8 @@ const MAX_IGNORE_FILE: usize = 4 << 20;
 const READ_IGNORE_FILE: &str = "read the ignore file";
 
 /// What to leave out. Patterns are relative to every root of the source, as if they stood in an
-/// ignore file there; one that starts with a root's own absolute path means that path.
+/// ignore file there; one that starts with a root's own absolute path means that path. No pattern
+/// leaves out a root itself, but a root that is marked as a cache is emptied like any other.
 #[derive(Debug, Clone, Default)]
 pub struct ExcludesBuilder {
     /// Single patterns, the strongest.

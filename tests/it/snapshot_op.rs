@@ -20,14 +20,14 @@ use gabion::source::exclude::Excludes;
 use gabion::storage::{MemoryStorage, ObjectKind};
 use gabion::tree::{ContentItems, PageReader};
 
-struct World {
-    storage: MemoryStorage,
-    recorder: Arc<Recorder>,
-    repository: Arc<Repository>,
+pub(crate) struct World {
+    pub(crate) storage: MemoryStorage,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) repository: Arc<Repository>,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let storage = MemoryStorage::new();
         let options = InitOptions {
             unlock: Unlock::Nothing,
@@ -51,7 +51,7 @@ impl World {
         Self { storage, recorder, repository: Arc::new(repository.unwrap()) }
     }
 
-    fn again(&self) -> Self {
+    pub(crate) fn again(&self) -> Self {
         Self::open(self.storage.clone())
     }
 
@@ -67,7 +67,7 @@ impl World {
         snapshot(&self.repository, options)
     }
 
-    fn of(&self, folder: &Path) -> SnapshotSummary {
+    pub(crate) fn of(&self, folder: &Path) -> SnapshotSummary {
         self.take(|options| options.paths = vec![folder.to_owned()]).unwrap()
     }
 

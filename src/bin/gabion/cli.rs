@@ -9,7 +9,7 @@ use crate::session::{Global, Session};
 /// Deduplicating, encrypted snapshots of databases and very large file trees
 #[derive(Debug, Parser)]
 #[command(name = "gabion", version, max_term_width = 100, after_help = EXIT_CODES)]
-#[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(subcommand_required = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     global: Global,
@@ -22,6 +22,12 @@ enum Command {
     Init(commands::init::Args),
     Snapshot(Box<commands::snapshot::Args>),
     Snapshots(commands::snapshots::Args),
+    Ls(commands::ls::Args),
+    Cat(commands::cat::Args),
+    Restore(commands::restore::Args),
+    Diff(commands::diff::Args),
+    Find(commands::find::Args),
+    Stats(commands::stats::Args),
     RebuildIndex(commands::rebuild_index::Args),
     Key(commands::key::Args),
     Completions(commands::completions::Args),
@@ -37,6 +43,12 @@ impl Cli {
             Command::Init(args) => commands::init::run(&session, &args),
             Command::Snapshot(args) => commands::snapshot::run(&session, *args),
             Command::Snapshots(args) => commands::snapshots::run(&session, &args),
+            Command::Ls(args) => commands::ls::run(&session, &args),
+            Command::Cat(args) => commands::cat::run(&session, &args),
+            Command::Restore(args) => commands::restore::run(&session, args),
+            Command::Diff(args) => commands::diff::run(&session, &args),
+            Command::Find(args) => commands::find::run(&session, &args),
+            Command::Stats(args) => commands::stats::run(&session, &args),
             Command::RebuildIndex(args) => commands::rebuild_index::run(&session, &args),
             Command::Key(args) => commands::key::run(&session, &args),
             Command::Completions(args) => commands::completions::run(&args),

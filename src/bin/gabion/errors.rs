@@ -11,6 +11,7 @@ use gabion::format::path::printable;
 use gabion::ops::OpError;
 use gabion::repo::RepositoryError;
 use gabion::storage::{StorageError, StorageErrorKind};
+use gabion::target::TargetErrorKind;
 
 /// How the program ends. Scripts rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +148,12 @@ impl From<OpError> for Failure {
                 said.details = failure.stderr_tail;
                 return said;
             }
+            OpError::Target(ref error) => (Exit::Failed, target_hint(error.kind)),
+            OpError::TargetNotEmpty(_) => (
+                Exit::Failed,
+                Some("name an empty or new folder, or say with --overwrite what happens to it"),
+            ),
+            OpError::Output(error) => return Self::output(error),
             OpError::UnknownSnapshot(_) => {
                 (Exit::Failed, Some("`gabion snapshots` shows the snapshots"))
             }
@@ -189,10 +196,9 @@ fn repository(error: &RepositoryError) -> Failure {
         | E::Config(ConfigError::NewerFormat { .. } | ConfigError::UnknownFeature(_)) => {
             (Exit::Failed, Some("a newer gabion made it: install that version or a later one"))
         }
-        E::Config(ConfigError::NotAuthentic) => (
-            Exit::Damage,
-            Some("somebody may have changed the repository: do not rely on it"),
-        ),
+        E::Config(ConfigError::NotAuthentic) => {
+            (Exit::Damage, Some("somebody may have changed the repository: do not rely on it"))
+        }
         E::NoUsableSlot { .. } | E::Config(ConfigError::Damaged(_)) => {
             (Exit::Damage, Some("bring the object back from a copy of the repository"))
         }
@@ -223,6 +229,16 @@ fn storage_hint(kind: StorageErrorKind) -> Option<&'static str> {
         StorageErrorKind::PlaceLost => "is the repository's disk still mounted?",
         StorageErrorKind::AlreadyExists => "name a folder that does not exist yet, or an empty one",
         StorageErrorKind::NotFound => "is the repository's disk mounted?",
+        _ => return None,
+    })
+}
+
+fn target_hint(kind: TargetErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        TargetErrorKind::NoSpace => {
+            "make room at the target and run the same command again with --overwrite if-changed"
+        }
+        TargetErrorKind::ReadOnly => "the target's file system cannot be written to",
         _ => return None,
     })
 }

@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -242,9 +242,4 @@ pub(crate) fn new_key_file(path: &Path) -> Result<KeyFile, Failure> {
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
     }
     Ok(key)
-}
-
-/// An argument of the system as bytes.
-pub(crate) fn bytes_of(text: OsString) -> Vec<u8> {
-    text.into_vec()
 }

@@ -9,6 +9,7 @@
     reason = "a command line program talks to its user; the library stays silent"
 )]
 
+mod arguments;
 mod cli;
 mod commands;
 mod console;

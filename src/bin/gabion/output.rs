@@ -1,19 +1,19 @@
 //! Standard output: what the user asked for. A reader that has enough (`| head`) is no error.
 
 use std::fmt;
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, BufWriter, Stdout, Write};
 
 use serde::Serialize;
 
 use crate::errors::Failure;
 
 /// Buffered standard output.
-pub(crate) struct Output(BufWriter<StdoutLock<'static>>);
+pub(crate) struct Output(BufWriter<Stdout>);
 
 impl Output {
-    /// This process's standard output, until dropped.
+    /// This process's standard output. Not locked: problems may be printed meanwhile.
     pub(crate) fn new() -> Self {
-        Self(BufWriter::with_capacity(64 << 10, io::stdout().lock()))
+        Self(BufWriter::with_capacity(64 << 10, io::stdout()))
     }
 
     /// One line of text.

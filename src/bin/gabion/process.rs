@@ -17,8 +17,7 @@ const WANTED_FILES: u64 = 65_536;
 pub(crate) fn prepare() {
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     #[cfg(target_os = "linux")]
-    let _ =
-        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     let files = getrlimit(Resource::Nofile);
     let wanted = files.maximum.map_or(WANTED_FILES, |most| most.min(WANTED_FILES));
     if files.current.is_some_and(|now| now < wanted) {
@@ -26,20 +25,10 @@ pub(crate) fn prepare() {
     }
 }
 
-/// The mask that new files were made with before [`private_files`].
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct UsersMask(Mode);
-
-/// From here on, nobody else can read what is written.
-pub(crate) fn private_files() -> UsersMask {
-    UsersMask(umask(Mode::RWXG | Mode::RWXO))
-}
-
-impl UsersMask {
-    /// From here on, files are made as the user wants them.
-    pub(crate) fn set_again(self) {
-        umask(self.0);
-    }
+/// From here on, nobody else can read what is written. A restore must not ask for this: its files
+/// are the user's.
+pub(crate) fn private_files() {
+    umask(Mode::RWXG | Mode::RWXO);
 }
 
 /// A flag that is set when the user or the system asks the program to end. Asking a second time

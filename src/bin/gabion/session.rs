@@ -11,7 +11,7 @@ use gabion::storage::{LocalStorage, StorageError, StorageErrorKind};
 use crate::console::{Console, Verbosity};
 use crate::errors::Failure;
 use crate::key_sources::{self, KeySource};
-use crate::process::{UsersMask, private_files};
+use crate::process::private_files;
 use crate::{machine, process};
 
 /// Options that every command understands
@@ -66,8 +66,6 @@ pub(crate) struct Opened {
     pub(crate) repository: Arc<Repository>,
     /// What opened it.
     pub(crate) unlock: Unlock,
-    /// How the user wants files to be made that are not the repository's.
-    pub(crate) users_mask: UsersMask,
 }
 
 impl Session {
@@ -127,9 +125,15 @@ impl Session {
         machine::cache_folder(chosen, &self.console)
     }
 
-    /// Opens the repository; chunks cannot be read or written yet.
+    /// Opens the repository; chunks cannot be read or written yet. What is written from here on
+    /// can only be read by the user.
     pub(crate) fn open(&self) -> Result<Opened, Failure> {
-        let users_mask = private_files();
+        private_files();
+        self.open_for_restore()
+    }
+
+    /// Opens the repository without a say in how files are made: they are the user's.
+    pub(crate) fn open_for_restore(&self) -> Result<Opened, Failure> {
         let path = self.place()?;
         let place = path.display().to_string();
         let storage = LocalStorage::open(path).map_err(|error| not_opened(&place, error))?;
@@ -151,7 +155,7 @@ impl Session {
                 opened => opened?,
             },
         };
-        Ok(Opened { repository, unlock, users_mask })
+        Ok(Opened { repository, unlock })
     }
 
     /// Opens the repository and brings the index up to date.

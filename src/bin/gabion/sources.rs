@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::console::Console;
 use crate::errors::{Exit, Failure};
+use crate::session::Session;
 
 /// The absolute path that `path` means, without `.`, `..` and double slashes. Links are followed
 /// only where a `..` comes after them, since only the file system knows what lies above.
@@ -37,9 +38,20 @@ pub(crate) fn mention_links(paths: &[PathBuf], console: &Console) {
     }
 }
 
-/// Patterns that leave out `own` folders (the repository, the cache) that lie in a source: they
-/// change while they are read, and a snapshot of the repository in itself would only grow.
-pub(crate) fn patterns_against(
+/// Patterns that leave out gabion's own folders, the repository and the cache, where they lie in a
+/// source: they change while they are read, and a snapshot of the repository in itself would only
+/// grow.
+pub(crate) fn patterns_against_own(
+    session: &Session,
+    paths: &[PathBuf],
+) -> Result<Vec<String>, Failure> {
+    let cache = session.cache_folder();
+    let mut own = vec![("the repository", session.place()?)];
+    own.extend(cache.as_deref().map(|cache| ("gabion's cache folder", cache)));
+    patterns_against(&own, paths, &session.console)
+}
+
+fn patterns_against(
     own: &[(&str, &Path)],
     paths: &[PathBuf],
     console: &Console,

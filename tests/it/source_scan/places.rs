@@ -100,7 +100,7 @@ impl Mount {
     /// `None` where this process may not mount.
     fn new(kind: &str, at: PathBuf) -> Option<Self> {
         let done = Command::new("mount").args(["-t", kind, "none"]).arg(&at).output().ok()?;
-        done.status.success().then_some(Self(at))
+        done.status.success().then(|| Self(at))
     }
 }
 

@@ -97,12 +97,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     }
 }
 
-fn add(
-    session: &Session,
-    opened: &Opened,
-    label: &str,
-    new_key: &NewKey,
-) -> Result<Exit, Failure> {
+fn add(session: &Session, opened: &Opened, label: &str, new_key: &NewKey) -> Result<Exit, Failure> {
     if opened.repository.config().plaintext_key.is_some() {
         return Err(Failure::new(Exit::Failed, "a repository without encryption has no keys"));
     }

@@ -1,10 +1,16 @@
 //! The commands: one file for each, with its arguments and what it does.
 
+pub(crate) mod cat;
 pub(crate) mod completions;
+pub(crate) mod diff;
+pub(crate) mod find;
 pub(crate) mod init;
 pub(crate) mod key;
+pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod rebuild_index;
+pub(crate) mod restore;
 pub(crate) mod snapshot;
 pub(crate) mod snapshots;
+pub(crate) mod stats;
 pub(crate) mod version;

@@ -150,17 +150,10 @@ fn streams(stdin: Option<String>, commands: Vec<(String, String)>) -> Vec<Stream
     stdin.into_iter().chain(commands).collect()
 }
 
-fn excludes(
-    session: &Session,
-    args: &ExcludeArgs,
-    paths: &[PathBuf],
-) -> Result<Excludes, Failure> {
-    let cache = session.cache_folder();
-    let mut own = vec![("the repository", session.place()?)];
-    own.extend(cache.as_deref().map(|cache| ("gabion's cache folder", cache)));
+fn excludes(session: &Session, args: &ExcludeArgs, paths: &[PathBuf]) -> Result<Excludes, Failure> {
     let mut patterns = args.exclude.clone();
     // Last, so that no pattern of the user's brings them back.
-    patterns.extend(sources::patterns_against(&own, paths, &session.console)?);
+    patterns.extend(sources::patterns_against_own(session, paths)?);
     let builder = ExcludesBuilder {
         patterns,
         pattern_files: args.exclude_file.clone(),

@@ -61,7 +61,8 @@ mod tests {
 
     #[test]
     fn columns_line_up_and_lines_end_without_blanks() {
-        let mut table = Table::new(&[("NAME", Side::Left), ("SIZE", Side::Right), ("", Side::Left)]);
+        let mut table =
+            Table::new(&[("NAME", Side::Left), ("SIZE", Side::Right), ("", Side::Left)]);
         table.row(["é".to_owned(), "1".to_owned(), String::new()]);
         table.row(["longer".to_owned(), "12345".to_owned(), "x".to_owned()]);
         let lines: Vec<String> = table.lines().collect();

@@ -186,7 +186,8 @@ mod tests {
         ] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
-        for bad in ["", "k", "1.", ".5", "-1", "1x", "1.2.3", "99999999999P", "1ib", "1kbb", "1e3"] {
+        for bad in ["", "k", "1.", ".5", "-1", "1x", "1.2.3", "99999999999P", "1ib", "1kbb", "1e3"]
+        {
             assert!(parse_size(bad).is_err(), "{bad:?}");
         }
     }

@@ -1,0 +1,127 @@
+//! `gabion find`: in which snapshots something is.
+
+use gabion::format::entry::{EntryKind, Timestamp};
+use gabion::format::snapshot::Snapshot;
+use gabion::id::SnapshotId;
+use gabion::ops::find::{FindItem, FindOptions, NamePatterns, find};
+use gabion::ops::{OpError, find_snapshot};
+use gabion::repo::Repository;
+use serde::Serialize;
+
+use crate::errors::{Exit, Failure};
+use crate::output::Output;
+use crate::render::records::{EntryLine, long_line};
+use crate::render::values::{parse_size, parse_time, short};
+use crate::session::Session;
+
+/// Find files in all snapshots
+///
+/// A pattern without a slash is held against the name, one with a slash against the whole path.
+/// An entry that several snapshots hold alike is shown once, with the first and the last of them.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+EXAMPLES:
+  gabion find '*.conf'
+  gabion find '/home/**/thesis*' --newer '2026-11-01 00:00'
+  gabion find '*' --min-size 1GiB --snapshot latest")]
+pub(crate) struct Args {
+    /// Names or paths; any of them
+    #[arg(value_name = "PATTERN", required = true)]
+    patterns: Vec<String>,
+    /// Only in these snapshots [default: all]
+    #[arg(long, value_name = "SNAP")]
+    snapshot: Vec<String>,
+    /// Upper and lower case are the same
+    #[arg(short, long)]
+    ignore_case: bool,
+    /// Only entries of this kind
+    #[arg(long, value_name = "KIND")]
+    kind: Vec<Kind>,
+    /// Only what was changed after this time
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    newer: Option<Timestamp>,
+    /// Only what was changed before this time
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    older: Option<Timestamp>,
+    /// Only files of at least this size
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    min_size: Option<u64>,
+    /// Only files of at most this size
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_size: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Kind {
+    File,
+    Directory,
+    Symlink,
+    Stream,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case", tag = "type", rename = "found")]
+struct FoundLine<'a> {
+    snapshots: &'a [SnapshotId],
+    entry: EntryLine,
+}
+
+/// Finds and prints.
+pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
+    let usage = |error: OpError| Failure::of(Exit::Usage, &error);
+    let options = FindOptions {
+        within: Vec::new(),
+        names: NamePatterns::new(&args.patterns, args.ignore_case).map_err(usage)?,
+        kinds: args.kind.iter().map(|&kind| kind.into()).collect(),
+        newer: args.newer,
+        older: args.older,
+        min_size: args.min_size,
+        max_size: args.max_size,
+    };
+    let repository = session.open_with_index()?.repository;
+    let snapshots = chosen(&repository, &args.snapshot)?;
+    session.console.finish();
+    let mut output = Output::new();
+    let mut each = |item: &FindItem| {
+        let FindItem { snapshots, entry } = item;
+        let printed = if session.json() {
+            output.json(&FoundLine { snapshots, entry: EntryLine::new(entry) })
+        } else {
+            output.line(format!("{}  in {}", long_line(entry), in_words(snapshots)))
+        };
+        printed.map_err(|error| OpError::Output(error.0))
+    };
+    find(&repository, &snapshots, &options, &mut each)?;
+    output.finish()?;
+    Ok(Exit::Done)
+}
+
+/// The named snapshots, or all that can be read.
+pub(crate) fn chosen(repository: &Repository, named: &[String]) -> Result<Vec<Snapshot>, Failure> {
+    if named.is_empty() {
+        return Ok(repository.snapshots()?.0);
+    }
+    let found = named.iter().map(|name| find_snapshot(repository, name));
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+fn in_words(snapshots: &[SnapshotId]) -> String {
+    match snapshots {
+        [] => "no snapshot".to_owned(),
+        [only] => short(only),
+        [first, .., last] => {
+            format!("{} to {} ({} snapshots)", short(first), short(last), snapshots.len())
+        }
+    }
+}
+
+impl From<Kind> for EntryKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::File => Self::File,
+            Kind::Directory => Self::Directory,
+            Kind::Symlink => Self::Symlink,
+            Kind::Stream => Self::Stream,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! `gabion restore`: brings files and streams back.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use gabion::ops::find_snapshot;
+use gabion::ops::restore::{Overwrite, RestoreOptions, RestoreSummary, restore};
+use gabion::target::{MetadataPolicy, OwnerPolicy};
+use serde::Serialize;
+
+use crate::arguments::snapshot_spec;
+use crate::errors::{Exit, Failure};
+use crate::output::{one_json, one_line};
+use crate::render::values::{count, counted, size};
+use crate::session::Session;
+
+/// Restore a snapshot, or a part of it, into a folder
+///
+/// SNAP restores everything: absolute paths are made again below the target. SNAP:/PATH restores
+/// what PATH holds directly into the target. The target must be empty or new, unless --overwrite
+/// says what happens to what is there.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+EXAMPLES:
+  gabion restore latest --target /tmp/restored
+  gabion restore latest:/home/me --target /home/me --overwrite if-changed
+  gabion restore 1a2b3c4d --target /tmp/restored --include '*.conf' --verify")]
+pub(crate) struct Args {
+    /// The snapshot, and what of it
+    #[arg(value_name = "SNAP[:PATH]")]
+    what: OsString,
+    /// The folder to restore into
+    #[arg(short, long, value_name = "FOLDER")]
+    target: PathBuf,
+    /// Restore only what matches the pattern, as in an ignore file, relative to the target
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// Do not restore what matches the pattern, as in an ignore file, relative to the target
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// What happens to files that are there already
+    #[arg(long, value_name = "WHEN")]
+    overwrite: Option<When>,
+    /// Remove what the snapshot does not have from the folders that are restored
+    #[arg(long, requires = "overwrite")]
+    delete: bool,
+    /// Say what would be done and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Read everything back afterwards and compare
+    #[arg(long)]
+    verify: bool,
+    /// Give files to the recorded user and group numbers, not names
+    #[arg(long, conflicts_with = "no_owner")]
+    numeric_owner: bool,
+    /// Let all files belong to who restores them
+    #[arg(long)]
+    no_owner: bool,
+    /// Restore no extended attributes and no access control lists
+    #[arg(long)]
+    no_xattrs: bool,
+    /// Do not wait until everything has reached the disk
+    #[arg(long)]
+    no_sync: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum When {
+    /// Replace all
+    Always,
+    /// Replace what differs in size or time
+    IfChanged,
+    /// Replace what is older
+    IfNewer,
+    /// Replace nothing
+    Never,
+}
+
+impl From<When> for Overwrite {
+    fn from(when: When) -> Self {
+        match when {
+            When::Always => Self::Always,
+            When::IfChanged => Self::IfChanged,
+            When::IfNewer => Self::IfNewer,
+            When::Never => Self::Never,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case", tag = "type", rename = "summary")]
+struct Summary {
+    dry_run: bool,
+    restored: u64,
+    unchanged: u64,
+    kept: u64,
+    left_out: u64,
+    sockets: u64,
+    deleted: u64,
+    bytes: u64,
+    owners_failed: u64,
+    xattrs_failed: u64,
+    modes_or_times_failed: u64,
+    problems: u64,
+    damaged: u64,
+    verified: u64,
+}
+
+/// Restores what was asked for.
+pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
+    let spec = snapshot_spec(&args.what)?;
+    let interrupted = session.interruption()?;
+    let repository = session.open_for_restore()?.repository;
+    let owner = match (args.numeric_owner, args.no_owner) {
+        (true, _) => OwnerPolicy::Numbers,
+        (_, true) => OwnerPolicy::Leave,
+        _ => OwnerPolicy::Names,
+    };
+    let dry_run = args.dry_run;
+    let options = RestoreOptions {
+        snapshot: find_snapshot(&repository, &spec.snapshot)?,
+        path: spec.path,
+        target: args.target,
+        include: args.include,
+        exclude: args.exclude,
+        overwrite: args.overwrite.map(Overwrite::from),
+        delete: args.delete,
+        dry_run,
+        verify: args.verify,
+        policy: MetadataPolicy { owner, xattrs: !args.no_xattrs },
+        sync: !args.no_sync,
+        threads: session.threads(),
+        interrupted,
+    };
+    let summary = restore(&repository, options)?;
+    session.console.finish();
+    print(session, &summary, dry_run)?;
+    Ok(match summary {
+        RestoreSummary { damaged: 1.., .. } => Exit::Damage,
+        RestoreSummary { problems: 1.., .. } => Exit::Failed,
+        _ => Exit::Done,
+    })
+}
+
+fn print(session: &Session, summary: &RestoreSummary, dry_run: bool) -> Result<(), Failure> {
+    if session.json() {
+        return one_json(&Summary {
+            dry_run,
+            restored: summary.restored,
+            unchanged: summary.unchanged,
+            kept: summary.kept,
+            left_out: summary.left_out,
+            sockets: summary.sockets,
+            deleted: summary.deleted,
+            bytes: summary.bytes,
+            owners_failed: summary.owners_failed,
+            xattrs_failed: summary.xattrs_failed,
+            modes_or_times_failed: summary.modes_or_times_failed,
+            problems: summary.problems,
+            damaged: summary.damaged,
+            verified: summary.verified,
+        });
+    }
+    if session.quiet() { Ok(()) } else { one_line(in_words(summary, dry_run)) }
+}
+
+/// One line; what did not happen is left out.
+fn in_words(summary: &RestoreSummary, dry_run: bool) -> String {
+    let what = if dry_run { "dry run, would restore" } else { "restored" };
+    let entries = counted(summary.restored, "entry", "entries");
+    let mut line = format!("{what} {entries}, {}", size(summary.bytes));
+    for (number, words) in [
+        (summary.unchanged, "unchanged"),
+        (summary.kept, "kept as they were"),
+        (summary.left_out, "left out"),
+        (summary.sockets, "sockets passed over"),
+        (summary.deleted, if dry_run { "to be removed" } else { "removed" }),
+        (summary.owners_failed, "with another owner"),
+        (summary.xattrs_failed, "without all attributes"),
+        (summary.modes_or_times_failed, "with other permissions or times"),
+        (summary.verified, "verified"),
+        (summary.problems, "PROBLEMS"),
+    ] {
+        if number > 0 {
+            line.push_str(&format!("; {} {words}", count(number)));
+        }
+    }
+    line
+}

@@ -1,0 +1,99 @@
+//! Repositories on bad ground: full and read-only disks, later formats, damage.
+
+use std::fs;
+
+use super::support::Sandbox;
+
+/// Runs `script` where it may mount file systems, if that is possible here.
+fn in_own_mounts(sandbox: &Sandbox, script: &str) -> Option<super::support::Output> {
+    let possible = sandbox.shell("unshare -m true 2>&1").run();
+    if !rustix::process::geteuid().is_root() || !possible.ended_well() {
+        return None;
+    }
+    Some(sandbox.shell(&format!("exec unshare -m sh -ec '{script}'")).run())
+}
+
+#[test]
+fn a_full_disk_is_an_error_with_a_hint_and_no_snapshot() {
+    let sandbox = Sandbox::new();
+    let mut state = 1_u32;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        u8::try_from(state >> 24).unwrap()
+    });
+    let noise: Vec<u8> = noise.take(4_000_000).collect();
+    sandbox.write("src/noise", noise);
+    fs::create_dir(sandbox.path("mount")).unwrap();
+    let script = "mount -t tmpfs -o size=2m none mount; export GABION_REPOSITORY=mount/r; \
+                  $GABION init --plaintext -q; $GABION snapshot src && exit 99; code=$?; \
+                  $GABION snapshots; exit $code";
+    let Some(output) = in_own_mounts(&sandbox, script) else { return };
+    let done = output.code(1);
+    done.says("No space left on device").says("hint: make room where the repository is");
+    assert_eq!(done.stdout(), "");
+}
+
+#[test]
+fn a_read_only_repository_can_be_read_and_not_written() {
+    let sandbox = Sandbox::with_repository();
+    sandbox.write("src/file", "x");
+    sandbox.gabion(["snapshot", "src"]).run().success();
+    let script = "mount --bind repository repository; \
+                  mount -o remount,bind,ro repository; \
+                  $GABION ls latest; exec $GABION snapshot src";
+    let Some(output) = in_own_mounts(&sandbox, script) else { return };
+    let done = output.code(1);
+    done.says("Read-only file system").says("hint: the repository's file system cannot be written");
+    assert!(done.stdout().ends_with("/src/file\n"));
+}
+
+#[test]
+fn a_repository_of_a_later_version_is_left_alone() {
+    let sandbox = Sandbox::with_repository();
+    for name in ["config", "copy/config"] {
+        rewrite_config(&sandbox, name, "\"format-version\":1", "\"format-version\":2");
+    }
+    let done = sandbox.gabion(["snapshots"]).run().code(1);
+    done.says("has format version 2").says("hint: a newer gabion made it");
+}
+
+#[test]
+fn a_changed_configuration_is_damage() {
+    let sandbox = Sandbox::with_repository();
+    for name in ["config", "copy/config"] {
+        rewrite_config(&sandbox, name, "\"pack-size\":", "\"pack-size\": ");
+    }
+    sandbox.gabion(["snapshots"]).run().code(13).says("the config is not authentic");
+    for name in ["config", "copy/config"] {
+        sandbox.write(format!("repository/{name}"), "nonsense\n");
+    }
+    sandbox.gabion(["snapshots"]).run().code(13).says("the config is damaged");
+}
+
+#[test]
+fn a_damaged_snapshot_is_a_problem_and_ends_with_13() {
+    let sandbox = Sandbox::with_repository();
+    sandbox.write("src/file", "x");
+    sandbox.gabion(["snapshot", "src"]).run().success();
+    sandbox.gabion(["snapshot", "src"]).run().success();
+    let folder = sandbox.path("repository/snapshots");
+    let first = fs::read_dir(folder).unwrap().next().unwrap().unwrap();
+    let name = first.file_name().into_string().unwrap();
+    sandbox.write(format!("repository/snapshots/{name}"), "nonsense");
+    let done = sandbox.gabion(["snapshots"]).run().code(13);
+    done.says(&format!("problem: snapshots/{name}: "));
+    assert_eq!(done.stdout().lines().count(), 2, "the other one is still listed");
+}
+
+/// Replaces text in the configuration and makes its unkeyed hash agree again.
+fn rewrite_config(sandbox: &Sandbox, name: &str, from: &str, to: &str) {
+    let path = format!("repository/{name}");
+    let text = fs::read_to_string(sandbox.path(&path)).unwrap();
+    let mut lines = text.lines();
+    let line = lines.next().unwrap();
+    assert!(line.contains(from), "{line}");
+    let line = line.replace(from, to);
+    let mac = lines.nth(1).unwrap();
+    let hash = blake3::hash(line.as_bytes()).to_hex();
+    sandbox.write(&path, format!("{line}\nblake3 {hash}\n{mac}\n"));
+}
