@@ -120,8 +120,10 @@ impl RepositoryError {
         }
     }
 
-    /// Whether it is about the bytes of the repository, not about reaching them.
+    /// Whether it is about the bytes of one object, not about reaching the repository. A version
+    /// that is too new counts: the configuration says that this program may use the repository, so
+    /// an object that says otherwise is most likely damaged, and the others are not affected.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::MissingChunk(_))
+        matches!(self, Self::Damaged { .. } | Self::MissingChunk(_) | Self::NewerFormat { .. })
     }
 }

@@ -33,6 +33,8 @@ pub struct Repository {
     keys: Keys,
     cache_base: Option<std::path::PathBuf>,
     index: RwLock<Index>,
+    /// How often the index was made anew because the cached one could not be used.
+    index_made: std::sync::atomic::AtomicU64,
     observer: Arc<dyn Observer>,
 }
 

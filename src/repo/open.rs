@@ -1,9 +1,10 @@
 //! Making and opening a repository.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 
-use super::index::{CacheFolder, Index};
+use super::index::Index;
 use super::{Repository, RepositoryError};
 use crate::crypto::header::Sealing;
 use crate::crypto::key_file::KeyFile;
@@ -97,21 +98,7 @@ impl Repository {
         cache: Option<PathBuf>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, RepositoryError> {
-        let unverified = read_config(&*storage, place, &*observer)?;
-        let master = match (unverified.plaintext_key(), unlock.secret()) {
-            // Whoever can write to the place could put a plaintext configuration there, and have
-            // everything from then on in the open.
-            (Some(_), Some(_)) => {
-                return Err(RepositoryError::UnexpectedPlaintext(place.to_owned()));
-            }
-            (Some(key), None) => key.clone(),
-            (None, secret) => {
-                let slots = super::slots::read_slots(&*storage, unverified.repository_id())?;
-                super::slots::unwrap_master(&slots, secret)?
-            }
-        };
-        let keys = Keys::derive(&master);
-        let config = unverified.verify(&keys).map_err(RepositoryError::Config)?;
+        let (config, keys) = unlock_config(&*storage, place, unlock, &*observer)?;
         let index = Index::open(None, config.repository_id, keys.cache_check())?;
         let repository = Self {
             storage,
@@ -120,55 +107,10 @@ impl Repository {
             keys,
             cache_base: cache,
             index: RwLock::new(index),
+            index_made: AtomicU64::new(0),
             observer,
         };
         Ok(repository)
-    }
-
-    /// Loads the index from the cache and brings it up to date with the repository. Needed before
-    /// chunks can be read or written.
-    ///
-    /// # Errors
-    /// When the repository cannot be listed or read. A cache that cannot be used is set aside and
-    /// made anew, with a note.
-    pub fn load_index(&self) -> Result<(), RepositoryError> {
-        match self.load_index_from(self.cache_folder()) {
-            Err(RepositoryError::Index(unusable)) => {
-                self.observer.event(Event::Note(format!("{unusable}; it is made anew")));
-                self.rebuild_index()
-            }
-            result => result,
-        }
-    }
-
-    /// Sets the cached index aside and makes it anew from what the repository holds.
-    ///
-    /// # Errors
-    /// When the repository cannot be listed or read.
-    pub fn rebuild_index(&self) -> Result<(), RepositoryError> {
-        let folder = self.cache_folder();
-        if let Some(folder) = &folder {
-            // Removing a whole cache is safe while another process uses it: open files live on.
-            let _ = std::fs::remove_dir_all(folder.path());
-        }
-        match self.load_index_from(folder) {
-            Err(RepositoryError::Index(unusable)) => {
-                let note = format!("{unusable}; this run keeps its index in memory");
-                self.observer.event(Event::Note(note));
-                self.load_index_from(None)
-            }
-            result => result,
-        }
-    }
-
-    fn cache_folder(&self) -> Option<CacheFolder> {
-        self.cache_base.as_ref().map(|base| CacheFolder::new(base, self.id()))
-    }
-
-    fn load_index_from(&self, folder: Option<CacheFolder>) -> Result<(), RepositoryError> {
-        let index = Index::open(folder, self.id(), self.keys.cache_check())?;
-        *self.index_mut() = index;
-        self.refresh_index_once()
     }
 
     /// Makes sure that the place still holds the repository that was opened, by reading its id
@@ -178,43 +120,136 @@ impl Repository {
     /// When it does not.
     pub fn verify_place(&self) -> Result<(), RepositoryError> {
         self.storage.verify_place()?;
-        let found = read_config(&*self.storage, &self.place, &())?;
-        if found.repository_id() == self.id() {
+        let found = ConfigCopies::read(&*self.storage, &self.place)?;
+        if found.usable.iter().any(|(_, copy)| copy.repository_id() == self.id()) {
             return Ok(());
         }
         Err(RepositoryError::Replaced(self.place.clone()))
     }
 }
 
-/// Reads the configuration, from its second copy when the first is gone or damaged.
-fn read_config(
+/// The configuration, from whichever copy the key fits, and the keys.
+fn unlock_config(
     storage: &dyn Storage,
     place: &str,
+    unlock: &Unlock,
     observer: &dyn Observer,
-) -> Result<UnverifiedConfig, RepositoryError> {
-    let mut failure = None;
-    for (name, other) in
-        [(ObjectName::CONFIG, "second copy"), (ObjectName::CONFIG_COPY, "first copy")]
-    {
-        let read = match storage.read(name, MAX_TEXT_LEN) {
-            Ok(bytes) => Config::decode(&bytes),
-            Err(error) if error.kind == StorageErrorKind::NotFound => continue,
-            Err(error) => return Err(error.into()),
-        };
-        match read {
-            Ok(config) => {
-                if failure.is_some() {
-                    let note = format!("{name} is used: the {other} is damaged");
-                    observer.event(Event::Note(note));
+) -> Result<(Config, Keys), RepositoryError> {
+    let copies = ConfigCopies::read(storage, place)?;
+    let (mut notes, mut failure) = (copies.notes, None);
+    for (name, copy) in copies.usable {
+        match unlock_copy(storage, place, unlock, copy) {
+            Ok(opened) => {
+                for note in notes {
+                    observer.event(Event::Note(format!("{note}; the other copy is used")));
                 }
-                return Ok(config);
+                return Ok(opened);
             }
-            Err(ConfigError::Damaged(reason)) => failure = Some(ConfigError::Damaged(reason)),
-            Err(error) => return Err(RepositoryError::Config(error)),
+            // What is read without a key may have been damaged where no checksum covers it.
+            Err(
+                error @ (RepositoryError::Config(ConfigError::NotAuthentic)
+                | RepositoryError::NoUsableSlot { .. }),
+            ) => {
+                notes.push(format!("{name}: {}", with_source(&error)));
+                failure.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
         }
     }
-    Err(failure
-        .map_or_else(|| RepositoryError::NotARepository(place.to_owned()), RepositoryError::Config))
+    Err(failure.unwrap_or_else(|| RepositoryError::NotARepository(place.to_owned())))
+}
+
+fn unlock_copy(
+    storage: &dyn Storage,
+    place: &str,
+    unlock: &Unlock,
+    copy: UnverifiedConfig,
+) -> Result<(Config, Keys), RepositoryError> {
+    let master = match (copy.plaintext_key(), unlock.secret()) {
+        // Whoever can write to the place could put a plaintext configuration there, and have
+        // everything from then on in the open.
+        (Some(_), Some(_)) => {
+            return Err(RepositoryError::UnexpectedPlaintext(place.to_owned()));
+        }
+        (Some(key), None) => key.clone(),
+        (None, secret) => {
+            let slots = super::slots::read_slots(storage, copy.repository_id())?;
+            super::slots::unwrap_master(&slots, secret)?
+        }
+    };
+    let keys = Keys::derive(&master);
+    let config = copy.verify(&keys).map_err(RepositoryError::Config)?;
+    Ok((config, keys))
+}
+
+/// An error with its causes on one line, for a note.
+fn with_source(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
+}
+
+/// The copies of the configuration that could be decoded.
+struct ConfigCopies {
+    usable: Vec<(ObjectName, UnverifiedConfig)>,
+    /// What is wrong with the others.
+    notes: Vec<String>,
+}
+
+impl ConfigCopies {
+    /// Reads both copies; an error when neither can be used.
+    fn read(storage: &dyn Storage, place: &str) -> Result<Self, RepositoryError> {
+        let (mut copies, mut failure) = (Self { usable: Vec::new(), notes: Vec::new() }, None);
+        for name in [ObjectName::CONFIG, ObjectName::CONFIG_COPY] {
+            let error = match read_config(storage, name)? {
+                Ok(config) => {
+                    copies.usable.push((name, config));
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let missing = matches!(
+                &error,
+                RepositoryError::Storage(error) if error.kind == StorageErrorKind::NotFound
+            );
+            if missing {
+                copies.notes.push(format!("{name} is missing"));
+            } else {
+                copies.notes.push(format!("{name}: {}", with_source(&error)));
+                failure.get_or_insert(error);
+            }
+        }
+        if !copies.usable.is_empty() {
+            return Ok(copies);
+        }
+        Err(failure.unwrap_or_else(|| RepositoryError::NotARepository(place.to_owned())))
+    }
+}
+
+/// Whether a failed read may be the fault of the one object: a bad sector, say.
+fn may_be_object(kind: StorageErrorKind) -> bool {
+    use StorageErrorKind::{NotFound, Other, TooLong, Truncated};
+    matches!(kind, NotFound | TooLong | Truncated | Other)
+}
+
+/// Reads one copy of the configuration; the inner error leaves hope for the other one.
+fn read_config(
+    storage: &dyn Storage,
+    name: ObjectName,
+) -> Result<Result<UnverifiedConfig, RepositoryError>, RepositoryError> {
+    match storage.read(name, MAX_TEXT_LEN) {
+        Ok(bytes) => match Config::decode(&bytes) {
+            Ok(config) => Ok(Ok(config)),
+            Err(error @ ConfigError::Damaged(_)) => Ok(Err(RepositoryError::Config(error))),
+            Err(error) => Err(RepositoryError::Config(error)),
+        },
+        Err(error) if may_be_object(error.kind) => Ok(Err(error.into())),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Decodes a key slot that was read from storage.
@@ -225,7 +260,7 @@ pub(super) fn read_slot(
     match storage.read(name, MAX_TEXT_LEN) {
         Ok(bytes) => Ok(KeySlot::decode(&bytes).map_err(|error| error.to_string())),
         Err(error) if error.kind == StorageErrorKind::NotFound => Ok(Err("missing".to_owned())),
-        Err(error) if error.kind == StorageErrorKind::TooLong => Ok(Err("too long".to_owned())),
+        Err(error) if may_be_object(error.kind) => Ok(Err(with_source(&error))),
         Err(error) => Err(error.into()),
     }
 }

@@ -190,7 +190,7 @@ impl<'r> ChunkReader<'r> {
     /// # Errors
     /// When it is in no pack.
     pub fn locate(&self, id: &ChunkId) -> Result<Location, RepositoryError> {
-        self.repository().index().locate(id)?.ok_or(RepositoryError::MissingChunk(*id))
+        self.repository().locate(id)?.ok_or(RepositoryError::MissingChunk(*id))
     }
 
     /// Appends the bytes of the chunk to `out`.
@@ -218,7 +218,7 @@ impl<'r> ChunkReader<'r> {
         id: &ChunkId,
         out: &mut Vec<u8>,
     ) -> Result<(), RepositoryError> {
-        let places = self.repository().index().locate_all(id)?;
+        let places = self.repository().locate_all(id)?;
         for place in places {
             if self.read_at(&place, kind, id, out).is_ok() {
                 return Ok(());

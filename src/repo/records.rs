@@ -196,11 +196,21 @@ impl Repository {
     /// # Errors
     /// When storage fails or a mark is damaged.
     pub fn marks(&self) -> Result<Vec<Mark>, RepositoryError> {
-        let (records, damaged) = self.read_all(ObjectKind::Mark, "mark")?;
-        if let Some(first) = damaged.into_iter().next() {
-            return Err(first.error);
+        let (marks, damaged) = self.readable_marks()?;
+        match damaged.into_iter().next() {
+            Some(first) => Err(first.error),
+            None => Ok(marks),
         }
-        Ok(records.into_iter().map(|(_, mark)| mark).collect())
+    }
+
+    /// All marks that can be read, and the ones that cannot. Enough for whoever only reads chunks;
+    /// whoever writes needs [`Self::marks`].
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn readable_marks(&self) -> Result<ReadAll<Mark>, RepositoryError> {
+        let (records, damaged) = self.read_all(ObjectKind::Mark, "mark")?;
+        Ok((records.into_iter().map(|(_, mark)| mark).collect(), damaged))
     }
 
     /// Publishes an index segment that lists `packs` and returns its stored length in bytes.

@@ -1,24 +1,154 @@
-//! Bringing the index up to date with what the repository holds now.
+//! Loading the index, bringing it up to date with what the repository holds now, and making it anew
+//! when it turns out that the cached one cannot be used.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 
-use super::index::{NewPack, UnusableIndex};
+use super::index::{CacheFolder, Index, Location, NewPack, UnusableIndex};
 use super::{PackReader, Repository, RepositoryError};
 use crate::event::{Event, Problem};
 use crate::format::pack::Footer;
-use crate::id::{PackId, SegmentId};
-use crate::storage::{ObjectKind, ObjectName};
+use crate::id::{ChunkId, PackId, SegmentId};
+use crate::storage::{ObjectKind, ObjectName, StorageErrorKind};
 
 impl Repository {
-    /// One pass over marks, segments and packs.
+    /// Loads the index from the cache and brings it up to date with the repository. Needed before
+    /// chunks can be read or written.
     ///
+    /// # Errors
+    /// When the repository cannot be listed or read. A cache that cannot be used is set aside and
+    /// made anew, with a note.
+    pub fn load_index(&self) -> Result<(), RepositoryError> {
+        let index = match self.up_to_date_index(self.cache_folder()) {
+            Err(RepositoryError::Index(unusable)) => self.new_index(&unusable)?,
+            result => result?,
+        };
+        *self.index_mut() = index;
+        Ok(())
+    }
+
+    /// Sets the cached index aside and makes it anew from what the repository holds.
+    ///
+    /// # Errors
+    /// When the repository cannot be listed or read.
+    pub fn rebuild_index(&self) -> Result<(), RepositoryError> {
+        self.remake_index(&UnusableIndex::because("it was asked to be made anew"), None)
+    }
+
+    fn cache_folder(&self) -> Option<CacheFolder> {
+        self.cache_base.as_ref().map(|base| CacheFolder::new(base, self.id()))
+    }
+
+    fn up_to_date_index(&self, folder: Option<CacheFolder>) -> Result<Index, RepositoryError> {
+        let mut index = Index::open(folder, self.id(), self.keys().cache_check())?;
+        Refresh { repository: self, index: &mut index }.run()?;
+        Ok(index)
+    }
+
+    fn new_index(&self, why: &UnusableIndex) -> Result<Index, RepositoryError> {
+        self.observer.event(Event::Note(format!("{why}; it is made anew")));
+        let folder = self.cache_folder();
+        if let Some(folder) = &folder {
+            // Removing a whole cache is safe while another process uses it: open files live on.
+            let _ = std::fs::remove_dir_all(folder.path());
+        }
+        match self.up_to_date_index(folder) {
+            Err(RepositoryError::Index(unusable)) => {
+                let note = format!("{unusable}; this run keeps its index in memory");
+                self.observer.event(Event::Note(note));
+                self.up_to_date_index(None)
+            }
+            result => result,
+        }
+    }
+
+    /// Makes the index anew, unless another thread did so since `seen` was its number. Everybody
+    /// who wants to look something up waits: a half-made index would miss chunks.
+    fn remake_index(&self, why: &UnusableIndex, seen: Option<u64>) -> Result<(), RepositoryError> {
+        let mut index = self.index_mut();
+        if seen.is_some_and(|seen| seen != self.index_made.load(Ordering::Acquire)) {
+            return Ok(());
+        }
+        *index = self.new_index(why)?;
+        self.index_made.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Asks the index. When it turns out that the cached one is damaged, it is made anew and asked
+    /// again: damage there must never fail a run.
+    fn ask_index<T>(
+        &self,
+        ask: impl Fn(&Index) -> Result<T, UnusableIndex>,
+    ) -> Result<T, RepositoryError> {
+        let seen = self.index_made.load(Ordering::Acquire);
+        let answer = ask(&self.index());
+        match answer {
+            Err(unusable) => {
+                self.remake_index(&unusable, Some(seen))?;
+                Ok(ask(&self.index())?)
+            }
+            Ok(answer) => Ok(answer),
+        }
+    }
+
+    /// See [`Index::holder`].
+    pub(super) fn holder(&self, id: &ChunkId) -> Result<Option<PackId>, RepositoryError> {
+        self.ask_index(|index| index.holder(id))
+    }
+
+    /// See [`Index::locate_all`].
+    pub(super) fn locate_all(&self, id: &ChunkId) -> Result<Vec<Location>, RepositoryError> {
+        self.ask_index(|index| index.locate_all(id))
+    }
+
+    /// See [`Index::locate`]. That a chunk is missing is not said on the word of a cache: its files
+    /// are looked at without checksums, for speed, and may have rotted.
+    pub(super) fn locate(&self, id: &ChunkId) -> Result<Option<Location>, RepositoryError> {
+        let found = self.ask_index(|index| index.locate(id))?;
+        let first_index = self.index_made.load(Ordering::Acquire) == 0;
+        if found.is_some() || self.cache_base.is_none() || !first_index {
+            return Ok(found);
+        }
+        self.remake_index(&UnusableIndex::because("it lacks a chunk"), Some(0))?;
+        self.ask_index(|index| index.locate(id))
+    }
+
+    /// Takes a pack into the index that was just published.
+    pub(super) fn add_to_index(&self, pack: &NewPack) -> Result<(), RepositoryError> {
+        let seen = self.index_made.load(Ordering::Acquire);
+        let added = self.index_mut().add(None, std::slice::from_ref(pack));
+        match added {
+            // A new index has it, like every pack that is there.
+            Err(unusable) => self.remake_index(&unusable, Some(seen)),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn report(&self, object: ObjectName, error: &RepositoryError) {
+        let subject = object.to_string().into();
+        let problem = Problem { subject, message: error.to_string() };
+        self.observer.event(Event::Problem(problem));
+    }
+}
+
+/// One pass over marks, segments and packs.
+struct Refresh<'a> {
+    repository: &'a Repository,
+    index: &'a mut Index,
+}
+
+impl Refresh<'_> {
     /// Marks are listed before packs: a pack that is listed afterwards and not marked before was
     /// not condemned when this process announced itself (see FORMAT.md, "Writers and pruners").
-    pub(super) fn refresh_index_once(&self) -> Result<(), RepositoryError> {
-        let marks = self.marks()?;
-        let segments = self.storage.list(ObjectKind::Segment)?.objects;
+    fn run(&mut self) -> Result<(), RepositoryError> {
+        let (repository, storage) = (self.repository, self.repository.storage());
+        // A mark that cannot be read does not keep anybody from reading chunks; writers ask for the
+        // marks themselves before they confirm anything.
+        let (marks, damaged) = repository.readable_marks()?;
+        damaged.iter().for_each(|mark| repository.report(mark.object, &mark.error));
+        let segments = storage.list(ObjectKind::Segment)?.objects;
         let segments = segments.into_iter().map(|(name, _)| SegmentId(name.id)).collect();
-        let packs = self.storage.list(ObjectKind::Pack)?.objects;
+        let packs = storage.list(ObjectKind::Pack)?.objects;
         let packs: HashMap<PackId, u64> =
             packs.into_iter().map(|(name, len)| (PackId(name.id), len)).collect();
         for segment in self.drop_what_is_gone(&packs, &segments)? {
@@ -26,26 +156,26 @@ impl Repository {
         }
         self.adopt_packs(&packs)?;
         let condemned: Vec<PackId> = marks.into_iter().flat_map(|mark| mark.packs).collect();
-        self.index_mut().condemn(&condemned);
+        self.index.condemn(&condemned);
         Ok(())
     }
 
     /// Drops what the repository no longer has, and returns the segments that are new.
     fn drop_what_is_gone(
-        &self,
+        &mut self,
         packs: &HashMap<PackId, u64>,
         segments: &HashSet<SegmentId>,
     ) -> Result<Vec<SegmentId>, UnusableIndex> {
-        let mut index = self.index_mut();
-        let known: HashSet<SegmentId> = index.segments()?.into_iter().collect();
-        let gone: Vec<PackId> = index
+        let known: HashSet<SegmentId> = self.index.segments()?.into_iter().collect();
+        let gone: Vec<PackId> = self
+            .index
             .packs()
             .filter(|(id, len)| packs.get(id) != Some(len))
             .map(|(id, _)| id)
             .collect();
         let old: Vec<SegmentId> = known.difference(segments).copied().collect();
         if !gone.is_empty() || !old.is_empty() {
-            index.forget(&gone, &old)?;
+            self.index.forget(&gone, &old)?;
         }
         let mut new: Vec<SegmentId> = segments.difference(&known).copied().collect();
         new.sort_unstable();
@@ -53,15 +183,19 @@ impl Repository {
     }
 
     fn take_in_segment(
-        &self,
+        &mut self,
         id: SegmentId,
         packs: &HashMap<PackId, u64>,
     ) -> Result<(), RepositoryError> {
-        let listed = match self.read_segment(id) {
+        let listed = match self.repository.read_segment(id) {
             Ok(listed) => listed,
             Err(error) if error.is_damage() => {
                 // Its packs are adopted from their own footers instead.
-                self.report(ObjectName::segment(id), &error);
+                self.repository.report(ObjectName::segment(id), &error);
+                return Ok(());
+            }
+            // Replaced since the segments were listed; its packs are adopted likewise.
+            Err(RepositoryError::Storage(error)) if error.kind == StorageErrorKind::NotFound => {
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -74,33 +208,40 @@ impl Repository {
                 Some(NewPack { id: pack.id, len: pack.len, encoded: pack.footer, footer })
             })
             .collect();
-        Ok(self.index_mut().add(Some(id), &present)?)
+        Ok(self.index.add(Some(id), &present)?)
     }
 
     /// Takes in packs that no segment lists: an interrupted run left them, and nothing that was
     /// packed is lost.
-    fn adopt_packs(&self, packs: &HashMap<PackId, u64>) -> Result<(), RepositoryError> {
-        let mut unknown: Vec<(PackId, u64)> = {
-            let index = self.index();
-            let known = |pack: &PackId| index.pack_len(pack).is_some();
-            packs.iter().filter(|(id, _)| !known(id)).map(|(id, len)| (*id, *len)).collect()
-        };
+    fn adopt_packs(&mut self, packs: &HashMap<PackId, u64>) -> Result<(), RepositoryError> {
+        let mut unknown: Vec<(PackId, u64)> = packs
+            .iter()
+            .filter(|(id, _)| self.index.pack_len(id).is_none())
+            .map(|(id, len)| (*id, *len))
+            .collect();
         unknown.sort_unstable();
         for (id, len) in unknown {
-            match PackReader::new(self).footer(id, len) {
+            match PackReader::new(self.repository).footer(id, len) {
                 Ok((encoded, footer)) => {
-                    self.index_mut().add(None, &[NewPack { id, len, encoded, footer }])?;
+                    self.index.add(None, &[NewPack { id, len, encoded, footer }])?;
                 }
-                Err(error) if error.is_damage() => self.report(ObjectName::pack(id), &error),
+                Err(error) if error.is_damage() => {
+                    if self.still_there(id)? {
+                        self.repository.report(ObjectName::pack(id), &error);
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
-    fn report(&self, object: ObjectName, error: &RepositoryError) {
-        let subject = object.to_string().into();
-        let problem = Problem { subject, message: error.to_string() };
-        self.observer.event(Event::Problem(problem));
+    /// Whether a pack was not deleted since the packs were listed.
+    fn still_there(&self, id: PackId) -> Result<bool, RepositoryError> {
+        match self.repository.storage().len(ObjectName::pack(id)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == StorageErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 }

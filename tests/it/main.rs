@@ -1,6 +1,11 @@
 //! The integration tests: one binary, one module per subject.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bit_flips;
+mod cache;
+mod damage;
+mod repository;
+mod small;
 mod cli_bad_places;
 mod cli_basics;
 mod cli_compare;
@@ -14,6 +19,7 @@ mod read_ops;
 mod restore_op;
 mod snapshot_op;
 mod source_scan;
+mod specimen;
 mod storage_contract;
 mod support;
 mod target_folder;

@@ -217,7 +217,39 @@ impl Catalogue {
     pub(super) fn runs(&self) -> Result<Vec<(String, u32)>, CatalogueError> {
         let mut query = self.db.prepare("SELECT name, last_pack FROM run ORDER BY last_pack")?;
         let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let runs: Vec<(String, u32)> = rows.collect::<Result<_, _>>()?;
+        // Runs are removed one day; what is removed must be a file of this cache.
+        let plain = |name: &str| Path::new(name).file_name() == Some(name.as_ref());
+        if runs.iter().all(|(name, _)| plain(name)) {
+            Ok(runs)
+        } else {
+            Err(CatalogueError::Damaged)
+        }
+    }
+
+    /// Adds the run `name`, which covers packs up to `last_pack`. False when that is not so: a run
+    /// covers so many already, or another process added a pack that is not `known`.
+    pub(super) fn add_run(
+        &mut self,
+        name: &str,
+        last_pack: u32,
+        known: &dyn Fn(u32) -> bool,
+    ) -> Result<bool, CatalogueError> {
+        let change = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let newest = newest_covered(&change)?;
+        if newest.is_some_and(|newest| newest >= last_pack) {
+            return Ok(false);
+        }
+        let uncovered: Vec<u32> = change
+            .prepare("SELECT no FROM pack WHERE no > ?1 AND no <= ?2")?
+            .query_map([newest.unwrap_or(0), last_pack], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        if !uncovered.into_iter().all(known) {
+            return Ok(false);
+        }
+        change.execute("INSERT INTO run VALUES (?1, ?2)", params![name, last_pack])?;
+        change.commit()?;
+        Ok(true)
     }
 
     /// Puts `name`, covering packs up to `last_pack`, in the place of the runs in `instead_of`.
@@ -234,13 +266,16 @@ impl Catalogue {
                 return Ok(false);
             }
         }
-        let newest: Option<u32> =
-            change.query_row("SELECT max(last_pack) FROM run", [], |row| row.get(0))?;
-        if newest.is_some_and(|newest| newest >= last_pack) {
+        if newest_covered(&change)?.is_some_and(|newest| newest >= last_pack) {
             return Ok(false);
         }
         change.execute("INSERT INTO run VALUES (?1, ?2)", params![name, last_pack])?;
         change.commit()?;
         Ok(true)
     }
+}
+
+/// The last pack that any run covers.
+fn newest_covered(db: &Connection) -> Result<Option<u32>, CatalogueError> {
+    Ok(db.query_row("SELECT max(last_pack) FROM run", [], |row| row.get(0))?)
 }

@@ -108,6 +108,8 @@ pub struct Index {
     runs: Runs,
     /// Chunks of packs that no run covers.
     recent: IdMap<Place>,
+    /// Further copies of the chunks in `recent`.
+    also: IdMap<Vec<Place>>,
     footers: Mutex<FooterCache>,
 }
 
@@ -115,6 +117,13 @@ pub struct Index {
 #[derive(Debug, thiserror::Error)]
 #[error("the cached index cannot be used: {0}")]
 pub struct UnusableIndex(String);
+
+impl UnusableIndex {
+    /// For a reason that is not an error of the files.
+    pub(super) fn because(reason: &str) -> Self {
+        Self(reason.to_owned())
+    }
+}
 
 impl From<CatalogueError> for UnusableIndex {
     fn from(error: CatalogueError) -> Self {
@@ -155,6 +164,7 @@ impl Index {
             packs: packs.iter().map(|row| (row.no, *row)).collect(),
             condemned: HashSet::new(),
             recent: IdMap::default(),
+            also: IdMap::default(),
             footers: Mutex::default(),
             runs,
         };
@@ -177,7 +187,10 @@ impl Index {
 
     fn remember(&mut self, pack: u32, footer: &Footer) {
         for (chunk, at) in footer.chunks.iter().zip(0u32..) {
-            self.recent.insert(chunk.id, Place { pack, chunk: at });
+            if let Some(other) = self.recent.insert(chunk.id, Place { pack, chunk: at }) {
+                // Two writers stored it, and either copy may go one day.
+                self.also.entry(chunk.id).or_default().push(other);
+            }
         }
     }
 
@@ -236,10 +249,34 @@ impl Index {
         if self.recent.len() < runs::SPILL_CHUNKS {
             return Ok(());
         }
+        let folder = folder.path().to_owned();
+        self.take_in_rows_of_others()?;
         let Some((&last_pack, _)) = self.packs.last_key_value() else { return Ok(()) };
+        let also = self.also.iter().flat_map(|(id, places)| places.iter().map(move |p| (id, p)));
+        let entries = self.recent.iter().chain(also);
+        let entries = entries.map(|(id, place)| (run::prefix(id), *place)).collect();
+        let known = |no: u32| self.packs.contains_key(&no);
         let mut catalogue = self.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.runs.spill(folder.path(), &mut catalogue, &self.recent, last_pack)? {
+        if self.runs.spill(&folder, &mut catalogue, entries, last_pack, &known)? {
             self.recent = IdMap::default();
+            self.also = IdMap::default();
+        }
+        Ok(())
+    }
+
+    /// Takes in packs that another process added to the same catalogue: a run covers all packs up
+    /// to its last one, and the next to open the catalogue relies on that.
+    fn take_in_rows_of_others(&mut self) -> Result<(), UnusableIndex> {
+        let rows = self.catalogue().packs()?;
+        let covered = self.runs.last_pack();
+        for row in rows {
+            if self.packs.contains_key(&row.no) || covered.is_some_and(|last| row.no <= last) {
+                continue;
+            }
+            let footer = self.read_footer(&row)?;
+            self.numbers.insert(row.id, row.no);
+            self.packs.insert(row.no, row);
+            self.remember(row.no, &footer);
         }
         Ok(())
     }
@@ -259,7 +296,18 @@ impl Index {
         }
         if !gone.is_empty() {
             let packs = &self.packs;
-            self.recent.retain(|_, place| packs.contains_key(&place.pack));
+            self.also.retain(|_, places| {
+                places.retain(|place| packs.contains_key(&place.pack));
+                !places.is_empty()
+            });
+            let also = &mut self.also;
+            self.recent.retain(|id, place| {
+                if packs.contains_key(&place.pack) {
+                    return true;
+                }
+                let other = also.get_mut(id).and_then(Vec::pop);
+                other.inspect(|other| *place = *other).is_some()
+            });
         }
         Ok(self.catalogue().forget(&gone, segments)?)
     }
@@ -299,7 +347,8 @@ impl Index {
         id: &ChunkId,
         mut accept: impl FnMut(u32, &PackFooter, u32) -> Option<T>,
     ) -> Result<Option<T>, UnusableIndex> {
-        let places = self.recent.get(id).copied().into_iter().chain(self.runs.places(id));
+        let recent = self.recent.get(id).into_iter().chain(self.also.get(id).into_iter().flatten());
+        let places = recent.copied().chain(self.runs.places(id));
         for place in places {
             let Some(footer) = self.footer(place.pack)? else { continue };
             let chunk = footer.footer.chunks.get(place.chunk as usize);

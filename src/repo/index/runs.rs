@@ -3,9 +3,9 @@
 use std::collections::BinaryHeap;
 use std::path::Path;
 
+use super::UnusableIndex;
 use super::catalogue::Catalogue;
-use super::run::{Place, Run, RunEntry, prefix};
-use super::{IdMap, UnusableIndex};
+use super::run::{Place, Run, RunEntry};
 use crate::id::{ChunkId, SessionId};
 
 /// Chunks that may be in memory before they are moved to a run.
@@ -46,20 +46,20 @@ impl Runs {
         self.open.iter().rev().flat_map(move |open| open.run.places(&id))
     }
 
-    /// Writes `recent` as a new run; false when another process changed the runs meanwhile.
+    /// Writes `entries`, all that packs up to `last_pack` hold beyond the other runs, as a new run.
+    /// False when another process changed the runs meanwhile, or added packs that are not `known`.
     pub(super) fn spill(
         &mut self,
         folder: &Path,
         catalogue: &mut Catalogue,
-        recent: &IdMap<Place>,
+        mut entries: Vec<RunEntry>,
         last_pack: u32,
+        known: &dyn Fn(u32) -> bool,
     ) -> Result<bool, UnusableIndex> {
-        let mut entries: Vec<RunEntry> =
-            recent.iter().map(|(id, place)| (prefix(id), *place)).collect();
         entries.sort_unstable();
         let name = new_name();
         Run::write(&folder.join(&name), entries.len() as u64, entries)?;
-        if !catalogue.replace_runs(&[], &name, last_pack)? {
+        if !catalogue.add_run(&name, last_pack, known)? {
             remove(folder, &name);
             return Ok(false);
         }

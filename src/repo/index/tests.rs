@@ -74,6 +74,40 @@ fn two_processes_may_share_the_folder() {
 }
 
 #[test]
+fn what_another_process_added_is_found_after_a_spill() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut one, mut two) = (open(folder.path()).unwrap(), open(folder.path()).unwrap());
+    let theirs = pack(0..10);
+    one.add(None, std::slice::from_ref(&theirs)).unwrap();
+    // Numbered behind the other's pack, and so many chunks that they are moved to a run.
+    two.add(None, &[pack(10..70_010)]).unwrap();
+    assert!(two.runs.last_pack().is_some());
+    for index in [two, open(folder.path()).unwrap()] {
+        assert_eq!(index.locate(&id(5)).unwrap().map(|found| found.pack), Some(theirs.id));
+        assert!(index.locate(&id(70_009)).unwrap().is_some());
+    }
+}
+
+#[test]
+fn a_chunk_outlives_one_of_its_copies() {
+    let folder = tempfile::tempdir().unwrap();
+    for chunks in [10, 70_000] {
+        let place = folder.path().join(chunks.to_string());
+        let packs = [pack(0..chunks), pack(0..chunks), pack(0..chunks)];
+        let mut index = open(&place).unwrap();
+        packs.iter().for_each(|pack| index.add(None, std::slice::from_ref(pack)).unwrap());
+        assert_eq!(index.locate_all(&id(3)).unwrap().len(), 3);
+        index.condemn(&[packs[2].id, packs[1].id]);
+        assert_eq!(index.holder(&id(3)).unwrap(), Some(packs[0].id));
+        index.forget(&[packs[2].id], &[]).unwrap();
+        index.forget(&[packs[0].id], &[]).unwrap();
+        assert_eq!(index.locate(&id(3)).unwrap().map(|found| found.pack), Some(packs[1].id));
+        index.forget(&[packs[1].id], &[]).unwrap();
+        assert_eq!(index.locate(&id(3)).unwrap(), None);
+    }
+}
+
+#[test]
 fn a_foreign_a_damaged_and_a_forged_catalogue_are_not_believed() {
     let folder = tempfile::tempdir().unwrap();
     let mut index = open(folder.path()).unwrap();

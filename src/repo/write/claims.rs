@@ -43,7 +43,7 @@ impl Claims {
         if shard.contains(id) {
             return Ok(false);
         }
-        if let Some(pack) = repository.index().holder(id)? {
+        if let Some(pack) = repository.holder(id)? {
             lock(&self.relied_on).insert(pack);
             return Ok(false);
         }

@@ -227,7 +227,7 @@ impl Packer {
         let (id, len) = (pack.id, pack.object.len());
         pack.object.publish()?;
         let new = NewPack { id, len, encoded, footer: pack.footer };
-        self.repository.index_mut().add(None, std::slice::from_ref(&new))?;
+        self.repository.add_to_index(&new)?;
         new.footer.chunks.iter().for_each(|chunk| claims.settle(&chunk.id));
         Ok(SegmentPack { id, len, footer: new.encoded })
     }

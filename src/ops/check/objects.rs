@@ -1,0 +1,115 @@
+//! The small objects: configuration, key slots, records, and what does not belong there.
+
+use super::report::{self, Report};
+use crate::crypto::header::Sealing;
+use crate::format::config::Config;
+use crate::format::snapshot::Snapshot;
+use crate::ops::OpError;
+use crate::repo::{Damaged, RepositoryError};
+use crate::storage::{ObjectKind, ObjectName};
+
+/// Longest configuration or key slot that is read, in bytes.
+const MAX_TEXT_LEN: u64 = 64 << 10;
+
+/// Both copies of the configuration must be whole, authentic and equal.
+pub(super) fn check_config(report: &Report<'_>) -> Result<(), OpError> {
+    let repository = report.repository;
+    for (name, other) in [
+        (ObjectName::CONFIG, ObjectName::CONFIG_COPY),
+        (ObjectName::CONFIG_COPY, ObjectName::CONFIG),
+    ] {
+        let problem = match repository.storage().read(name, MAX_TEXT_LEN) {
+            Err(error) => Some(report::storage_reason(error)?),
+            Ok(bytes) => {
+                let decoded = Config::decode(&bytes);
+                match decoded.and_then(|config| config.verify(repository.keys())) {
+                    Err(error) => Some(error.to_string()),
+                    Ok(config) if config != *repository.config() => Some(
+                        "it is not the configuration that the repository was opened with".into(),
+                    ),
+                    Ok(_) => None,
+                }
+            }
+        };
+        if let Some(problem) = problem {
+            report.problem(name, format!("{problem}; as long as {other} is whole, it is used"));
+        }
+    }
+    Ok(())
+}
+
+/// Both copies of every key slot must be whole and equal.
+pub(super) fn check_slots(report: &Report<'_>) -> Result<(), OpError> {
+    let repository = report.repository;
+    if repository.config().sealing == Sealing::None {
+        return Ok(());
+    }
+    let mut usable = 0;
+    for state in repository.slot_states()? {
+        let (first, second) = (ObjectName::key(state.id), ObjectName::key_copy(state.id));
+        match (&state.slot, state.copy_problem) {
+            (Err(reason), _) => report.problem(
+                first,
+                format!("neither copy is usable ({reason}): what opened this slot opens nothing"),
+            ),
+            (Ok(slot), problem) => {
+                usable += 1;
+                let label = slot.label();
+                if let Some(problem) = problem {
+                    let text = format!("one copy of the key slot {label:?} is lost: {problem}");
+                    report.problem(first, text);
+                } else if !same_bytes(report, first, second)? {
+                    let text = format!("the two copies of the key slot {label:?} differ");
+                    report.problem(first, text);
+                }
+            }
+        }
+    }
+    if usable == 0 {
+        let text = "no key slot is usable: once it is closed, nobody can open the repository again";
+        report.problem("keys", text);
+    }
+    Ok(())
+}
+
+fn same_bytes(report: &Report<'_>, first: ObjectName, second: ObjectName) -> Result<bool, OpError> {
+    let read = |name| report.repository.storage().read(name, MAX_TEXT_LEN);
+    let (first, second) = (read(first), read(second));
+    Ok(first.map_err(RepositoryError::from)? == second.map_err(RepositoryError::from)?)
+}
+
+/// What is in the folders but is no object. It is in the way when it bears the name of one.
+pub(super) fn check_foreign(report: &Report<'_>) -> Result<(), OpError> {
+    for kind in ObjectKind::ALL {
+        let listing = report.repository.storage().list(kind).map_err(RepositoryError::from)?;
+        for path in listing.foreign {
+            if path.parse::<ObjectName>().is_ok() {
+                report.problem(path, "something that is no regular file is in an object's place");
+            } else {
+                report.note(format!("{path} is no part of the repository"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every record must open. Returns the confirmed snapshots, oldest first.
+pub(super) fn check_records(report: &Report<'_>) -> Result<Vec<Snapshot>, OpError> {
+    let repository = report.repository;
+    let (snapshots, damaged) = repository.snapshots()?;
+    tell(report, damaged, "this snapshot cannot be restored")?;
+    let (_, damaged) = repository.roots()?;
+    tell(report, damaged, "an unfinished snapshot cannot be taken up again; no other is affected")?;
+    let (_, damaged) = repository.sessions()?;
+    tell(report, damaged, "nothing is lost, but it cannot be told whether somebody is writing")?;
+    let (_, damaged) = repository.readable_marks()?;
+    tell(report, damaged, "nothing is lost, but no snapshot can be taken while it is there")?;
+    Ok(snapshots)
+}
+
+fn tell(report: &Report<'_>, damaged: Vec<Damaged>, cost: &str) -> Result<(), OpError> {
+    for Damaged { object, error } in damaged {
+        report.problem(object, format!("{}; {cost}", report::reason(error)?));
+    }
+    Ok(())
+}

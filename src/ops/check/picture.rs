@@ -1,0 +1,263 @@
+//! The check's own picture of what lies where, made from the packs in storage.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rayon::prelude::*;
+
+use super::report::{self, Report};
+use crate::crypto::ChunkKind;
+use crate::format::pack::Footer;
+use crate::id::{ChunkId, PackId};
+use crate::ops::OpError;
+use crate::repo::index::PackFooter;
+use crate::repo::{PackReader, RepositoryError};
+use crate::storage::{ObjectKind, ObjectName, StorageErrorKind};
+
+/// Bytes of an id that are kept: no two ids agree in so many by chance.
+const PREFIX_LEN: usize = 16;
+/// Chunks in the footers that are kept decoded.
+const CHUNKS_SHELVED: usize = 1 << 20;
+
+/// A pack.
+pub(super) struct Pack {
+    pub(super) id: PackId,
+    pub(super) len: u64,
+    /// Hash of its footer as it lies in the pack; none when that cannot be read.
+    pub(super) footer_hash: Option<[u8; 32]>,
+}
+
+/// A copy of a chunk: 32 bytes for each.
+#[derive(Clone, Copy)]
+pub(super) struct Copy {
+    prefix: [u8; PREFIX_LEN],
+    pub(super) pack: u32,
+    /// Its position in the pack's footer.
+    pub(super) chunk: u32,
+    pub(super) len: u32,
+    kind: ChunkKind,
+}
+
+/// What lies where.
+pub(super) struct Picture {
+    pub(super) packs: Vec<Pack>,
+    numbers: HashMap<PackId, u32>,
+    /// Sorted by prefix, then pack.
+    copies: Vec<Copy>,
+    /// Footers that only an index segment has.
+    spare: HashMap<u32, Arc<PackFooter>>,
+    shelf: Mutex<Shelf>,
+    damage: Mutex<Damage>,
+    /// Whether `damage` holds anything: it mostly does not, and is asked for every chunk.
+    any_damage: AtomicBool,
+}
+
+#[derive(Default)]
+struct Shelf {
+    held: HashMap<u32, Arc<PackFooter>>,
+    chunks: usize,
+}
+
+#[derive(Default)]
+struct Damage {
+    blocks: HashSet<(u32, u32)>,
+    /// Copies (pack, position) that are not what their id says, whatever their block.
+    chunks: HashSet<(u32, u32)>,
+}
+
+fn prefix(id: &ChunkId) -> [u8; PREFIX_LEN] {
+    let mut bytes = [0; PREFIX_LEN];
+    bytes.copy_from_slice(&id.0[..PREFIX_LEN]);
+    bytes
+}
+
+fn copies(pack: u32, footer: &Footer) -> impl Iterator<Item = Copy> + '_ {
+    footer.chunks.iter().zip(0..).map(move |(chunk, at)| Copy {
+        prefix: prefix(&chunk.id),
+        pack,
+        chunk: at,
+        len: chunk.len,
+        kind: chunk.kind,
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Picture {
+    /// Reads the header, footer and trailer of every pack.
+    pub(super) fn read(report: &Report<'_>) -> Result<Self, OpError> {
+        let listing = report.repository.storage().list(ObjectKind::Pack);
+        let listed = listing.map_err(RepositoryError::from)?.objects;
+        let mut picture =
+            Self::of_lengths(listed.into_iter().map(|(name, len)| (PackId(name.id), len)));
+        report.total(picture.packs.len() as u64, 0);
+        let found = Mutex::new(Vec::new());
+        let hashes = picture.packs.par_iter().zip(0u32..u32::MAX).map_init(
+            || PackReader::new(report.repository),
+            |reader, (pack, no)| {
+                report.go_on()?;
+                let footer = read_footer(report, reader, pack)?;
+                report.progress(1, 0);
+                Ok(footer.map(|(encoded, footer)| {
+                    lock(&found).extend(copies(no, &footer));
+                    *blake3::hash(&encoded).as_bytes()
+                }))
+            },
+        );
+        let hashes: Vec<Option<[u8; 32]>> = hashes.collect::<Result<_, OpError>>()?;
+        for (pack, hash) in picture.packs.iter_mut().zip(hashes) {
+            pack.footer_hash = hash;
+        }
+        picture.copies = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(picture)
+    }
+
+    /// A picture of packs whose footers are not known yet.
+    pub(super) fn of_lengths(packs: impl Iterator<Item = (PackId, u64)>) -> Self {
+        let packs: Vec<Pack> = packs.map(|(id, len)| Pack { id, len, footer_hash: None }).collect();
+        Self {
+            numbers: packs.iter().zip(0..).map(|(pack, no)| (pack.id, no)).collect(),
+            packs,
+            copies: Vec::new(),
+            spare: HashMap::new(),
+            shelf: Mutex::default(),
+            damage: Mutex::default(),
+            any_damage: AtomicBool::new(false),
+        }
+    }
+
+    /// The number of a pack.
+    pub(super) fn number(&self, id: &PackId) -> Option<u32> {
+        self.numbers.get(id).copied()
+    }
+
+    /// Takes the footer of a pack whose own cannot be read from somewhere else.
+    pub(super) fn add_spare(&mut self, no: u32, footer: Footer) {
+        if self.spare.contains_key(&no) {
+            return;
+        }
+        self.copies.extend(copies(no, &footer));
+        let pack = &self.packs[no as usize];
+        let footer = PackFooter { id: pack.id, len: pack.len, footer };
+        self.spare.insert(no, Arc::new(footer));
+    }
+
+    /// Whether the pack's footer is known only from an index segment.
+    pub(super) fn has_spare(&self, no: u32) -> bool {
+        self.spare.contains_key(&no)
+    }
+
+    /// To be called when all footers are in: from now on chunks can be found.
+    pub(super) fn finish(&mut self, report: &Report<'_>) {
+        self.copies.par_sort_unstable_by_key(|copy| (copy.prefix, copy.pack, copy.chunk));
+        let twice = self.copies.windows(2).filter(|pair| pair[0].prefix == pair[1].prefix);
+        let (count, bytes) =
+            twice.fold((0u64, 0u64), |sum, pair| (sum.0 + 1, sum.1 + u64::from(pair[1].len)));
+        if count > 0 {
+            report.note(format!(
+                "{count} chunks with {bytes} plain bytes are stored more than once; prune may \
+                 take back their space"
+            ));
+        }
+    }
+
+    /// How many chunks there are, duplicates counted.
+    pub(super) fn chunk_count(&self) -> u64 {
+        self.copies.len() as u64
+    }
+
+    /// All copies of a chunk.
+    pub(super) fn copies_of(&self, id: &ChunkId) -> &[Copy] {
+        let wanted = prefix(id);
+        let start = self.copies.partition_point(|copy| copy.prefix < wanted);
+        let rest = &self.copies[start..];
+        &rest[..rest.iter().take_while(|copy| copy.prefix == wanted).count()]
+    }
+
+    /// Whether content of `len` bytes with this id is in some pack, as far as is known by now.
+    pub(super) fn has_content(&self, id: &ChunkId, len: u32) -> bool {
+        let fits = |copy: &&Copy| copy.kind == ChunkKind::Content && copy.len == len;
+        let mut copies = self.copies_of(id).iter().filter(fits);
+        copies.any(|copy| !self.is_known_bad(copy))
+    }
+
+    /// Whether this copy was found to be damaged.
+    pub(super) fn is_known_bad(&self, copy: &Copy) -> bool {
+        self.any_damage.load(Ordering::Acquire)
+            && lock(&self.damage).chunks.contains(&(copy.pack, copy.chunk))
+    }
+
+    /// Notes that a copy is not what its id says.
+    pub(super) fn mark_chunk(&self, pack: u32, chunk: u32) {
+        lock(&self.damage).chunks.insert((pack, chunk));
+        self.any_damage.store(true, Ordering::Release);
+    }
+
+    /// Notes that a block cannot be read, and with it none of its chunks. False when that was
+    /// known before.
+    pub(super) fn mark_block(&self, pack: u32, block: u32, footer: &Footer) -> bool {
+        let mut damage = lock(&self.damage);
+        if !damage.blocks.insert((pack, block)) {
+            return false;
+        }
+        let block = &footer.blocks[block as usize];
+        let chunks = block.first_chunk..block.first_chunk + block.chunk_count;
+        damage.chunks.extend(chunks.map(|chunk| (pack, chunk)));
+        self.any_damage.store(true, Ordering::Release);
+        true
+    }
+
+    /// The footer of a pack; nothing when it cannot be read (which was reported).
+    pub(super) fn footer(
+        &self,
+        reader: &mut PackReader<'_>,
+        no: u32,
+    ) -> Result<Option<Arc<PackFooter>>, OpError> {
+        if let Some(found) = self.spare.get(&no) {
+            return Ok(Some(Arc::clone(found)));
+        }
+        let pack = &self.packs[no as usize];
+        if pack.footer_hash.is_none() {
+            return Ok(None);
+        }
+        if let Some(found) = lock(&self.shelf).held.get(&no) {
+            return Ok(Some(Arc::clone(found)));
+        }
+        let footer = match reader.footer(pack.id, pack.len) {
+            Ok((_, footer)) => footer,
+            Err(error) => return report::reason(error).map(|_| None),
+        };
+        let made = Arc::new(PackFooter { id: pack.id, len: pack.len, footer });
+        let mut shelf = lock(&self.shelf);
+        if shelf.chunks > CHUNKS_SHELVED {
+            *shelf = Shelf::default();
+        }
+        shelf.chunks += made.footer.chunks.len();
+        shelf.held.insert(no, Arc::clone(&made));
+        Ok(Some(made))
+    }
+}
+
+fn read_footer(
+    report: &Report<'_>,
+    reader: &mut PackReader<'_>,
+    pack: &Pack,
+) -> Result<Option<(Vec<u8>, Footer)>, OpError> {
+    let error = match reader.footer(pack.id, pack.len) {
+        Ok(found) => return Ok(Some(found)),
+        Err(error) => error,
+    };
+    let name = ObjectName::pack(pack.id);
+    match report.repository.storage().len(name) {
+        // A pruner deleted it since the packs were listed.
+        Err(error) if error.kind == StorageErrorKind::NotFound => {}
+        _ => {
+            let reason = report::reason(error)?;
+            report.problem(name, format!("the pack cannot be used by itself: {reason}"));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,215 @@
+//! The pages of all snapshots: each is read once, however many snapshots share it, and every chunk
+//! that an entry names must be in some pack. What is lost is counted on the way up, so that each
+//! snapshot says what it cannot give back.
+
+mod facts;
+mod lists;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rayon::prelude::*;
+
+use super::picture::Picture;
+use super::reader::Reader;
+use super::report::Report;
+use crate::crypto::ChunkKind;
+use crate::format::entry::{Content, ContentItem};
+use crate::format::page::{Leaf, MAX_HEIGHT, Page, PageRef, Upper};
+use crate::format::path;
+use crate::format::snapshot::Snapshot;
+use crate::id::ChunkId;
+use crate::ops::OpError;
+use crate::repo::index::IdMap;
+use crate::storage::ObjectName;
+use facts::{Loss, PageFacts};
+use lists::ListFacts;
+
+/// Leaves that one thread takes at once: about as many as share a block.
+const LEAVES_AT_ONCE: usize = 16;
+
+/// Checks the trees of `snapshots`; returns how many pages there are.
+pub(super) fn check(
+    report: &Report<'_>,
+    picture: &Picture,
+    snapshots: &[Snapshot],
+) -> Result<u64, OpError> {
+    report.total(snapshots.len() as u64, 0);
+    let walk = Walk { report, picture, pages: Mutex::default(), lists: Mutex::default() };
+    let mut reader = Reader::new(report, picture);
+    for snapshot in snapshots {
+        walk.snapshot(&mut reader, snapshot)?;
+        report.progress(1, 0);
+    }
+    let pages = lock(&walk.pages).len() + lock(&walk.lists).len();
+    Ok(pages as u64)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Walk<'c> {
+    report: &'c Report<'c>,
+    picture: &'c Picture,
+    /// What is known of the pages seen so far; nothing of those that cannot be read.
+    pages: Mutex<IdMap<Option<Arc<PageFacts>>>>,
+    /// The same for pages of content lists.
+    lists: Mutex<IdMap<Option<ListFacts>>>,
+}
+
+impl<'c> Walk<'c> {
+    fn snapshot(&self, reader: &mut Reader<'c>, snapshot: &Snapshot) -> Result<(), OpError> {
+        let name = ObjectName::snapshot(snapshot.id);
+        let Some(facts) = self.page(reader, &snapshot.root, None)? else {
+            self.report.problem(name, "nothing of it can be restored: its top page is lost");
+            return Ok(());
+        };
+        if let Some(loss) = &facts.loss {
+            self.report.problem(name, loss.to_string());
+        }
+        Ok(())
+    }
+
+    /// Checks a page and all below it, which has `height` unless it is a top page. Nothing when it
+    /// cannot be read.
+    fn page(
+        &self,
+        reader: &mut Reader<'c>,
+        id: &ChunkId,
+        height: Option<u8>,
+    ) -> Result<Option<Arc<PageFacts>>, OpError> {
+        self.report.go_on()?;
+        if let Some(known) = lock(&self.pages).get(id) {
+            return Ok(known.clone());
+        }
+        let facts = match reader.chunk(ChunkKind::Page, id)?.map(Page::decode) {
+            None => {
+                self.report.problem(format!("page {id}"), self.why_lost(id));
+                None
+            }
+            Some(Err(error)) => {
+                self.report.problem(format!("page {id}"), error.to_string());
+                None
+            }
+            Some(Ok(Page::Leaf(leaf))) if height.is_none() || !leaf.is_empty() => {
+                Some(Arc::new(self.leaf(reader, &leaf)?))
+            }
+            Some(Ok(Page::Leaf(_))) => {
+                self.report.problem(format!("page {id}"), "it is empty, though not a top page");
+                None
+            }
+            // A parent's height bounds that of its children, so this goes down at most so deep.
+            Some(Ok(Page::Upper(upper))) if height.is_none_or(|height| upper.height == height) => {
+                Some(Arc::new(self.upper(reader, id, &upper)?))
+            }
+            Some(Ok(Page::Upper(_))) => {
+                self.report
+                    .problem(format!("page {id}"), "it is not of its parent's height less 1");
+                None
+            }
+        };
+        lock(&self.pages).insert(*id, facts.clone());
+        Ok(facts)
+    }
+
+    fn why_lost(&self, id: &ChunkId) -> &'static str {
+        match self.picture.copies_of(id) {
+            [] => "it is in no pack that can be used",
+            _ => "every copy of it is damaged",
+        }
+    }
+
+    fn upper(
+        &self,
+        reader: &mut Reader<'c>,
+        id: &ChunkId,
+        upper: &Upper,
+    ) -> Result<PageFacts, OpError> {
+        debug_assert!(upper.height <= MAX_HEIGHT);
+        let below = self.children(reader, upper)?;
+        let mut facts = PageFacts::new(upper.height, upper.children[0].first_path.clone());
+        for (at, (child, found)) in upper.children.iter().zip(&below).enumerate() {
+            let Some(found) = found else {
+                facts.lose_page(child);
+                continue;
+            };
+            let next = upper.children.get(at + 1).map(|next| &*next.first_path);
+            if let Some(wrong) = found.contradiction(child, upper.height, next) {
+                let first = path::display(&child.first_path);
+                let text = format!("what it says of the page that begins with {first}: {wrong}");
+                self.report.problem(format!("page {id}"), text);
+            }
+            facts.add(child, found);
+        }
+        Ok(facts)
+    }
+
+    fn children(
+        &self,
+        reader: &mut Reader<'c>,
+        upper: &Upper,
+    ) -> Result<Vec<Option<Arc<PageFacts>>>, OpError> {
+        let height = upper.height.checked_sub(1);
+        let all = |reader: &mut Reader<'c>, children: &[PageRef]| {
+            let page = |child: &PageRef| self.page(reader, &child.id, height);
+            children.iter().map(page).collect::<Result<Vec<_>, OpError>>()
+        };
+        if upper.height > 1 {
+            return all(reader, &upper.children);
+        }
+        let groups: Vec<Vec<_>> = upper
+            .children
+            .par_chunks(LEAVES_AT_ONCE)
+            .map_init(|| Reader::new(self.report, self.picture), all)
+            .collect::<Result<_, OpError>>()?;
+        Ok(groups.into_iter().flatten().collect())
+    }
+
+    fn leaf(&self, reader: &mut Reader<'c>, leaf: &Leaf) -> Result<PageFacts, OpError> {
+        let first = if leaf.is_empty() { Box::default() } else { leaf.path(0).into() };
+        let mut facts = PageFacts::new(0, first);
+        for at in 0..leaf.len() {
+            let (path, size) = (leaf.path(at), leaf.stat(at).size);
+            facts.count(path, size);
+            let whole = match leaf.content(at) {
+                Content::Empty | Content::Inline(_) => true,
+                Content::Items(items) => self.items(items),
+                Content::Paged { root, height } => {
+                    let list = self.list(reader, root, *height)?;
+                    if list.is_some_and(|list| list.len != size) {
+                        let text = "its content list is not as long as its entry says";
+                        self.report.problem(path::display(path), text);
+                    }
+                    list.is_some_and(|list| list.whole && list.len == size)
+                }
+            };
+            if !whole {
+                facts.lose_entry(path);
+            }
+        }
+        Ok(facts)
+    }
+
+    /// Whether every chunk among `items` is in some pack.
+    fn items(&self, items: &[ContentItem]) -> bool {
+        items.iter().all(|item| match item {
+            ContentItem::Hole { .. } => true,
+            ContentItem::Chunk { id, len } => self.picture.has_content(id, *len),
+        })
+    }
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let word = if self.entries == 1 { "entry" } else { "entries" };
+        write!(f, "{} {word} cannot be restored: ", self.entries)?;
+        for (at, example) in self.examples.iter().enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            write!(f, "{comma}{}", path::display(example))?;
+        }
+        match self.entries - (self.examples.len() as u64).min(self.entries) {
+            0 => Ok(()),
+            more => write!(f, " (and {more} more)"),
+        }
+    }
+}
