@@ -3,9 +3,6 @@
 
 mod bit_flips;
 mod cache;
-mod damage;
-mod repository;
-mod small;
 mod cli_bad_places;
 mod cli_basics;
 mod cli_compare;
@@ -13,10 +10,13 @@ mod cli_crash;
 mod cli_keys;
 mod cli_restore;
 mod cli_snapshot;
+mod damage;
 mod format_golden;
 mod old_repositories;
 mod read_ops;
+mod repository;
 mod restore_op;
+mod small;
 mod snapshot_op;
 mod source_scan;
 mod specimen;
