@@ -3,10 +3,13 @@
 
 mod cli_bad_places;
 mod cli_basics;
+mod cli_crash;
 mod cli_compare;
 mod cli_keys;
 mod cli_restore;
 mod cli_snapshot;
+mod format_golden;
+mod old_repositories;
 mod read_ops;
 mod restore_op;
 mod snapshot_op;

@@ -1,0 +1,247 @@
+//! Writes the inputs that fuzzing starts from into `fuzz/corpus/<target>/`: a few small valid ones
+//! for every decoder. They are the same in every run and are committed.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use gabion::codec::{Codec, Encoding};
+use gabion::crypto::ChunkKind;
+use gabion::crypto::header::{ObjectHeader, ObjectType, Sealing};
+use gabion::format::config::Config;
+use gabion::format::entry::{
+    Content, ContentItem, Entry, EntryKind, Metadata, Owner, Timestamp, Xattr,
+};
+use gabion::format::pack::{Footer, FooterChunk, Trailer};
+use gabion::format::page::{ContentChild, ContentPage, Leaf, PageRef, Upper};
+use gabion::format::segment::{self, SegmentPack};
+use gabion::format::snapshot::{
+    self, Mark, Moment, RawBytes, Root, Session, Snapshot, SnapshotCounts, StreamRecord,
+};
+use gabion::id::{ChunkId, PackId, RepositoryId, SessionId, SnapshotId};
+use gabion_fuzz::{keys, with_hash};
+
+fn main() {
+    block();
+    chunker();
+    config();
+    key_slot();
+    names();
+    packs();
+    pages();
+    records();
+}
+
+fn write(target: &str, name: &str, bytes: &[u8]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    fs::create_dir_all(&folder).expect("the folder of the corpus");
+    fs::write(folder.join(name), bytes).expect("a file of the corpus");
+}
+
+fn chunk_id(number: u8) -> ChunkId {
+    ChunkId([number; 32])
+}
+
+fn block() {
+    let plain = b"a line that comes again and again\n".repeat(40);
+    let mut stored = Vec::new();
+    let encoding = Codec::new(1).and_then(|mut codec| codec.encode(&plain, &mut stored));
+    assert_eq!(encoding, Ok(Encoding::Zstd));
+    let len = u32::try_from(plain.len()).expect("a short block").to_le_bytes();
+    write("block", "zstd", &[&len[..3], &stored].concat());
+    write("block", "raw", b"\x05\0\0plain");
+}
+
+fn chunker() {
+    write("chunker", "zeros", &[0, 0, 0, 255, 0, 0, 0, 0]);
+    write(
+        "chunker",
+        "text",
+        b"\x10\x80\xff\x40It was a dark and stormy night; the rain fell in torrents.",
+    );
+    let mut noise = vec![0x20, 0xff, 0x20, 3];
+    noise.resize(1500, 0);
+    blake3::Hasher::new().update(b"noise").finalize_xof().fill(&mut noise[4..]);
+    write("chunker", "noise", &noise);
+}
+
+fn config() {
+    let created = "2026-11-22T12:00:00Z".to_owned();
+    let sealed = Config::new(RepositoryId([1; 16]), Sealing::Aes256Gcm, created);
+    write("config", "sealed", &sealed.encode(keys()));
+    let mut json = serde_json::to_value(&sealed).expect("a config is JSON");
+    json["sealing"] = "none".into();
+    json["plaintext-key"] = "07".repeat(32).into();
+    write("config", "plaintext", json.to_string().as_bytes());
+    json["required-features"] = serde_json::json!(["time-travel"]);
+    write("config", "feature", json.to_string().as_bytes());
+}
+
+fn key_slot() {
+    let slot = |kind: &str, kdf: &str| {
+        format!(
+            "{{\"format-version\":1,\"repository-id\":\"{}\",\"slot-id\":\"{}\",\"label\":\"laptop\",\
+             \"created\":\"2026-11-22T12:00:00Z\",\"kind\":\"{kind}\",{kdf}\"salt\":\"{}\",\
+             \"check\":\"{}\",\"wrapped\":\"{}\"}}",
+            "01".repeat(16),
+            "02".repeat(16),
+            "03".repeat(32),
+            "04".repeat(16),
+            "05".repeat(48),
+        )
+    };
+    let kdf = r#""kdf":{"name":"argon2id","memory-kib":32,"passes":1,"lanes":1},"#;
+    write("key_slot", "passphrase", slot("passphrase", kdf).as_bytes());
+    write("key_slot", "key-file", &with_hash(slot("key-file", "").as_bytes()));
+    let mut header = ObjectHeader::new(ObjectType::Pack, Sealing::Aes256Gcm, [7; 16]).encode();
+    header[32..].fill(9); // the salt, which is random
+    write("key_slot", "header", &header);
+}
+
+fn names() {
+    write("names", "folders", b"a/b\0a-b\0a/b/c");
+    write("names", "strange", b"a//b\0../a\0\xff\x1b[2J\n/.");
+    let id = "0123456789abcdef".repeat(2);
+    write("names", "objects", format!("packs/01/{id}\0copy/config\0copy/keys/{id}").as_bytes());
+}
+
+fn footer(numbers: std::ops::Range<u8>) -> Footer {
+    let mut footer = Footer::default();
+    for number in numbers {
+        let kind = ChunkKind::try_from(1 + number % 3).expect("three kinds");
+        let chunk = |part| FooterChunk { kind, id: chunk_id(number + part), len: 300 };
+        footer.push(400, Encoding::Zstd, &[chunk(0), chunk(100)]);
+    }
+    footer
+}
+
+fn packs() {
+    write("pack_footer", "empty", &Footer::default().encode());
+    write("pack_footer", "one", &footer(0..1).encode());
+    write("pack_footer", "several", &footer(1..6).encode());
+    write("pack_footer", "trailer", &Trailer { footer_len: 1234 }.encode());
+    let pack = |number: u8| {
+        let footer = footer(number..number + 2);
+        let len = footer.end() + 1000;
+        SegmentPack { id: PackId([number; 16]), len, footer: footer.encode() }
+    };
+    write("segment", "empty", &segment::encode(&[]));
+    write("segment", "two", &segment::encode(&[pack(1), pack(9)]));
+}
+
+fn entry(path: &[u8], kind: EntryKind) -> Entry {
+    let owner = Owner { uid: 1000, gid: 100, user: b"ada"[..].into(), group: b"users"[..].into() };
+    let meta = Metadata {
+        kind,
+        mode: 0o644,
+        owner: Arc::new(owner),
+        mtime: Timestamp { seconds: 1_700_000_000, nanos: 5 },
+        ctime: Timestamp { seconds: 1_700_000_001, nanos: 999_999_999 },
+        inode: 77,
+        filesystem: 0x1234_5678_9abc_def0,
+        links: 1,
+        size: 0,
+        device: 0,
+        xattrs: Arc::new([]),
+        target: Box::default(),
+        unsettled: false,
+    };
+    Entry { path: path.into(), meta, content: Content::Empty }
+}
+
+fn file(path: &[u8], size: u64, content: Content) -> Entry {
+    let mut entry = entry(path, EntryKind::File);
+    entry.meta.size = size;
+    entry.content = content;
+    entry
+}
+
+fn entries() -> Vec<Entry> {
+    let mut marked = entry(b"a", EntryKind::Directory);
+    let xattr = Xattr { name: b"user.note"[..].into(), value: b"\x01\x02"[..].into() };
+    marked.meta.xattrs = Arc::new([xattr]);
+    let mut link = entry(b"a/link", EntryKind::Symlink);
+    link.meta.target = b"../b"[..].into();
+    let mut device = entry(b"a/tty", EntryKind::CharDevice);
+    device.meta.device = 0x0501;
+    let items = vec![
+        ContentItem::Chunk { id: chunk_id(1), len: 65536 },
+        ContentItem::Hole { len: 1 << 20 },
+        ContentItem::Chunk { id: chunk_id(2), len: 10 },
+    ];
+    let paged = Content::Paged { root: chunk_id(3), height: 1 };
+    vec![
+        marked,
+        file(b"a/inline", 5, Content::Inline(b"hello"[..].into())),
+        file(b"a/large", 65546 + (1 << 20), Content::Items(items)),
+        link,
+        device,
+        file(b"a/vast", 1 << 40, paged),
+        file(b"b", 0, Content::Empty),
+    ]
+}
+
+fn pages() {
+    write("page", "leaf-empty", &Leaf::encode(&[]));
+    write("page", "leaf-one", &Leaf::encode(&entries()[..1]));
+    write("page", "leaf", &Leaf::encode(&entries()));
+    let child = |path: &[u8], number| PageRef {
+        first_path: path.into(),
+        id: chunk_id(number),
+        entries: 300,
+        bytes: 1 << 20,
+    };
+    let children = vec![child(b"a", 1), child(b"a/b", 2), child(b"c", 3)];
+    write("page", "upper", &Upper { height: 1, children }.encode());
+    let items =
+        vec![ContentItem::Chunk { id: chunk_id(4), len: 4096 }, ContentItem::Hole { len: 123_456 }];
+    write("page", "content", &ContentPage::Items(items).encode());
+    let children = [5, 6].map(|number| ContentChild { id: chunk_id(number), len: 1 << 22 });
+    let upper = ContentPage::Children { height: 1, children: children.to_vec() };
+    write("page", "content-upper", &upper.encode());
+}
+
+fn records() {
+    let moment = Moment { seconds: 1_700_000_000, nanos: 1 };
+    let stream = StreamRecord {
+        name: "db.sql".to_owned(),
+        started: moment,
+        ended: moment,
+        bytes: 27_000_000,
+        format: Some("pg_dump".to_owned()),
+    };
+    let taken = Snapshot {
+        id: SnapshotId([1; 16]),
+        root: chunk_id(2),
+        time: moment,
+        scan_started: moment,
+        host: "node1".to_owned(),
+        user: "ada".to_owned(),
+        paths: vec![RawBytes(b"/home".to_vec()), RawBytes(b"/\xff".to_vec())],
+        streams: vec![stream],
+        tags: vec!["daily".to_owned()],
+        job: Some("aiida".to_owned()),
+        parent: Some(SnapshotId([3; 16])),
+        problems: 1,
+        counts: SnapshotCounts::default(),
+        program: "gabion 0.1.0".to_owned(),
+    };
+    write("snapshot_record", "snapshot", &snapshot::encode(&taken));
+    let session = SessionId([4; 16]);
+    let root = Root::Tentative { session, snapshot: Box::new(taken.clone()) };
+    write("snapshot_record", "tentative", &snapshot::encode(&root));
+    let checkpoint = Root::Checkpoint {
+        session,
+        root: chunk_id(5),
+        scan_started: moment,
+        host: taken.host,
+        paths: taken.paths,
+    };
+    write("snapshot_record", "checkpoint", &snapshot::encode(&checkpoint));
+    let role = "snapshot".to_owned();
+    let host = "node1".to_owned();
+    let announced = Session { id: session, role, host, process: 4711, started: moment };
+    write("snapshot_record", "session", &snapshot::encode(&announced));
+    let mark = Mark { session, packs: vec![PackId([6; 16]), PackId([7; 16])] };
+    write("snapshot_record", "mark", &snapshot::encode(&mark));
+}

@@ -1,0 +1,18 @@
+//! What is fuzzed: for every decoder a function that feeds it arbitrary bytes and checks what the
+//! decoder's module promises. A panic is a finding.
+
+mod bytes;
+mod format;
+mod text;
+
+pub use bytes::{block, chunker};
+pub use format::{pack_footer, page, segment, snapshot_record};
+pub use text::{config, key_slot, keys, names, with_hash};
+
+/// A part of the input, cut off at the first of its bytes that is `separator`.
+fn split_at_byte(data: &[u8], separator: u8) -> (&[u8], &[u8]) {
+    match data.iter().position(|&byte| byte == separator) {
+        Some(at) => (&data[..at], &data[at + 1..]),
+        None => (data, &[]),
+    }
+}

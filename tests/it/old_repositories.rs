@@ -1,0 +1,33 @@
+//! Repositories that earlier builds made, kept for ever: every build must read, check and restore
+//! them, and go on with them. A change of the format adds one; none is ever changed.
+
+use crate::support::Sandbox;
+
+/// Copies a committed repository into the sandbox.
+fn copied(name: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    let from = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+    let script = format!("cp -r '{}' repository", from.join("repository").display());
+    sandbox.shell(&script).run().success();
+    let script = format!("cp -r '{}' expected && cp '{}' key", from.join("expected").display(), from.join("key").display());
+    sandbox.shell(&script).run().success();
+    sandbox
+}
+
+#[test]
+fn version_1() {
+    let sandbox = copied("repo-v1");
+    let key = sandbox.path("key");
+    let gabion = |args: &[&str]| sandbox.gabion(args).env("GABION_KEY_FILE", &key);
+    let listed = gabion(&["snapshots", "--json"]).run().success();
+    assert_eq!(listed.stdout().lines().filter(|line| line.contains("\"id\"")).count(), 2);
+    gabion(&["check", "--read-data"]).run().success();
+    gabion(&["restore", "latest:/data", "--target", "out", "--quiet"]).run().success();
+    sandbox.shell("diff -r expected out").run().success();
+    let dump = gabion(&["cat", "latest:db.sql"]).run().success();
+    assert!(dump.stdout().starts_with("-- PostgreSQL database dump\n"));
+    assert_eq!(dump.stdout().lines().count(), 20_003);
+    sandbox.write("more/file", b"a new snapshot into an old repository");
+    gabion(&["snapshot", "more"]).run().success();
+    gabion(&["check", "--read-data"]).run().success();
+}
