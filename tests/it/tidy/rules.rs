@@ -54,6 +54,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap_mangen", &[COMMAND_LINE]),
     ("fastcdc", &["src/chunk.rs"]),
     ("getrandom", &["src/id.rs"]),
+    ("globset", &["src/ops/find/"]),
     ("ignore", &["src/source/"]),
     ("indicatif", &[COMMAND_LINE]),
     ("jiff", &[COMMAND_LINE]),
