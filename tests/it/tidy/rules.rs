@@ -60,8 +60,13 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap_mangen", &[COMMAND_LINE]),
     ("fastcdc", &["src/chunk.rs"]),
     ("getrandom", &["src/id.rs"]),
+<<<<<<< HEAD
     ("globset", &["src/ops/find/pattern.rs"]),
     ("ignore", &["src/source/", "src/ops/restore/filter.rs"]),
+=======
+    ("globset", &["src/ops/find/"]),
+    ("ignore", &["src/source/"]),
+>>>>>>> h7
     ("indicatif", &[COMMAND_LINE]),
     ("jiff", &[COMMAND_LINE]),
     ("libc", &["src/storage/local_pending.rs"]),
