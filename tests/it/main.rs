@@ -3,20 +3,20 @@
 
 mod bit_flips;
 mod cache;
-mod damage;
-mod repository;
-mod small;
 mod cli_bad_places;
 mod cli_basics;
-mod cli_crash;
 mod cli_compare;
+mod cli_crash;
 mod cli_keys;
 mod cli_restore;
 mod cli_snapshot;
+mod damage;
 mod format_golden;
 mod old_repositories;
 mod read_ops;
+mod repository;
 mod restore_op;
+mod small;
 mod snapshot_op;
 mod source_scan;
 mod specimen;
