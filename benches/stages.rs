@@ -23,7 +23,8 @@ fn text(len: usize) -> Vec<u8> {
     while bytes.len() < len {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let value = state >> 44;
-        bytes.extend_from_slice(format!("   {:>12}.{:06}  energy\n", value % 997, value).as_bytes());
+        bytes
+            .extend_from_slice(format!("   {:>12}.{:06}  energy\n", value % 997, value).as_bytes());
     }
     bytes.truncate(len);
     bytes

@@ -147,7 +147,7 @@ pub struct Snapshot {
 
 /// A root that is not (or not yet) a confirmed snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "kind")]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "kind")]
 pub enum Root {
     /// All that a snapshot will be, published before the last look at the marks.
     Tentative {

@@ -14,7 +14,7 @@ use crate::event::{Event, Observer};
 use crate::format::config::{Config, ConfigError, UnverifiedConfig};
 use crate::format::key_slot::{KeySlot, Secret};
 use crate::id::RepositoryId;
-use crate::storage::{ObjectName, Storage, StorageErrorKind};
+use crate::storage::{ObjectKind, ObjectName, Storage, StorageErrorKind};
 
 /// Longest configuration or key slot that is read, in bytes.
 const MAX_TEXT_LEN: u64 = 64 << 10;
@@ -69,6 +69,18 @@ impl Repository {
                 Err(error) if error.kind == StorageErrorKind::NotFound => {}
                 Err(error) => return Err(error.into()),
                 Ok(_) => return Err(RepositoryError::AlreadyInitialised(place.to_owned())),
+            }
+        }
+        for kind in [ObjectKind::Pack, ObjectKind::Snapshot] {
+            // Somebody's data whose config is lost.
+            if !storage.list(kind)?.objects.is_empty() {
+                return Err(RepositoryError::AlreadyInitialised(place.to_owned()));
+            }
+        }
+        for kind in [ObjectKind::Key, ObjectKind::KeyCopy] {
+            // An interrupted `init` left them; no config ever named their repository.
+            for (name, _) in storage.list(kind)?.objects {
+                storage.delete(name)?;
             }
         }
         let (master, id) = (MasterKey::random(), RepositoryId::random());

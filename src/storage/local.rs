@@ -83,9 +83,11 @@ impl LocalStorage {
         Ok(Self { path: path.to_owned(), top, folders: Mutex::default() })
     }
 
-    /// There is nothing here but folders of gabion's with nothing in them.
+    /// There is nothing here but folders of gabion's with nothing in them, or with the key slots
+    /// of an `init` that was interrupted before there was a config: nothing was ever stored then.
     fn is_unused(&self) -> Result<bool, StorageError> {
-        for kind in ObjectKind::ALL {
+        let slots = [ObjectKind::Key, ObjectKind::KeyCopy];
+        for kind in ObjectKind::ALL.into_iter().filter(|kind| !slots.contains(kind)) {
             let listing = match self.list(kind) {
                 Ok(listing) => listing,
                 Err(error) if error.kind == StorageErrorKind::NotFound => continue,

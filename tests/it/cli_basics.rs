@@ -4,12 +4,13 @@ use std::fs;
 
 use super::support::Sandbox;
 
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 17] = [
     &["init"],
     &["snapshot"],
     &["snapshots"],
     &["ls"],
     &["cat"],
+    &["check"],
     &["restore"],
     &["diff"],
     &["find"],

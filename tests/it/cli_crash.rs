@@ -80,7 +80,11 @@ fn sweep(command: &str, calls: &str, fault: &str, limit: u32) -> u32 {
         let now = snapshots(&sandbox);
         assert!(now >= confirmed, "{calls} {n}: a confirmed snapshot is gone");
         if succeeded {
-            assert!(now > confirmed, "{calls} {n}: success without a snapshot: {}", read("out.txt"));
+            assert!(
+                now > confirmed,
+                "{calls} {n}: success without a snapshot: {}",
+                read("out.txt")
+            );
         }
         if n % 8 == 0 {
             sandbox.gabion(["check", "--read-data"]).run().success();

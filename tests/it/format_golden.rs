@@ -58,7 +58,11 @@ fn entries() -> Vec<Entry> {
     let xattr = Xattr { name: b"user.a"[..].into(), value: b"v"[..].into() };
     let link = Metadata { target: b"../x"[..].into(), ..meta(EntryKind::Symlink) };
     vec![
-        entry(b"d", Metadata { xattrs: [xattr].into(), ..meta(EntryKind::Directory) }, Content::Empty),
+        entry(
+            b"d",
+            Metadata { xattrs: [xattr].into(), ..meta(EntryKind::Directory) },
+            Content::Empty,
+        ),
         entry(b"d/empty", file(0), Content::Empty),
         entry(b"d/inline", file(2), Content::Inline(b"hi"[..].into())),
         entry(b"d/one", Metadata { links: 2, ..file(300) }, Content::Items(vec![chunk(1, 300)])),

@@ -9,7 +9,11 @@ fn copied(name: &str) -> Sandbox {
     let from = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
     let script = format!("cp -r '{}' repository", from.join("repository").display());
     sandbox.shell(&script).run().success();
-    let script = format!("cp -r '{}' expected && cp '{}' key", from.join("expected").display(), from.join("key").display());
+    let script = format!(
+        "cp -r '{}' expected && cp '{}' key",
+        from.join("expected").display(),
+        from.join("key").display()
+    );
     sandbox.shell(&script).run().success();
     sandbox
 }

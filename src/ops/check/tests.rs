@@ -285,7 +285,8 @@ fn pages_that_contradict_each_other_are_found() {
 #[test]
 fn chunks_that_are_no_pages_and_lists_that_lie_are_found() {
     let chunk = |id, len| ContentItem::Chunk { id, len };
-    let cases: [(&str, &dyn Fn(Store<'_>) -> ChunkId); 6] = [
+    type Planted<'a> = &'a dyn Fn(Store<'_>) -> ChunkId;
+    let cases: [(&str, Planted<'_>); 6] = [
         ("page", &|store| store(ChunkKind::Page, b"no page")),
         ("its top page is lost", &|_| ChunkId([7; 32])),
         // A list of another length than the entry has, of another height, with a missing page, and

@@ -63,6 +63,11 @@ fn write_parts(path: &Path, parts: &[TestPart]) {
     file.set_len(at).unwrap();
 }
 
+#[expect(clippy::disallowed_methods, reason = "changes test data")]
+fn rename(from: &Path, to: &Path) {
+    std::fs::rename(from, to).unwrap();
+}
+
 struct World {
     made: TestRepository,
     dir: tempfile::TempDir,
@@ -185,11 +190,11 @@ fn every_kind_of_change_is_told() {
     std::fs::set_permissions(world.place("empty"), PermissionsExt::from_mode(0o4711)).unwrap();
     write_parts(&world.place("folder/long"), &[TestPart::Bytes(noise(1, 100))]);
     std::fs::remove_dir_all(world.place("folder/sparse")).unwrap_err();
-    std::fs::rename(world.place("folder/sparse"), world.place("moved")).unwrap();
+    rename(&world.place("folder/sparse"), &world.place("moved"));
     File::options().write(true).open(world.place("inline")).unwrap().set_modified(fixed).unwrap();
     std::fs::create_dir_all(world.place("new/sub")).unwrap();
     symlink("elsewhere", world.place("link.new")).unwrap();
-    std::fs::rename(world.place("link.new"), world.place("link")).unwrap();
+    rename(&world.place("link.new"), &world.place("link"));
     let mut found = world.diff(&LiveOptions::default());
     let kept = found.iter_mut().find(|line| line.starts_with("link ")).unwrap();
     assert!(kept.ends_with("mtime,target") || kept.ends_with(" target"), "{kept}");
@@ -211,7 +216,7 @@ fn every_kind_of_change_is_told() {
 #[test]
 fn a_file_in_place_of_a_folder_is_another_kind() {
     let world = World::new(example());
-    std::fs::rename(world.place("folder"), world.place("old")).unwrap();
+    rename(&world.place("folder"), &world.place("old"));
     write_parts(&world.place("folder"), &[]);
     let found = world.diff(&LiveOptions::default());
     assert_eq!(found[..2], ["folder kind", "folder/long -"]);
@@ -249,9 +254,9 @@ fn hard_links_must_tie_the_same_names() {
     assert_eq!(world.diff(&LiveOptions::default()), [""; 0]);
     // A copy of its own in place of the last link.
     let bytes = [TestPart::Bytes(b"linked".to_vec())];
-    std::fs::rename(world.place("c"), world.place("c.old")).unwrap();
+    rename(&world.place("c"), &world.place("c.old"));
     write_parts(&world.place("c"), &bytes);
-    std::fs::rename(world.place("c.old"), world.place("d")).unwrap();
+    rename(&world.place("c.old"), &world.place("d"));
     let found = world.diff(&LiveOptions::default());
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].starts_with("c ") && found[0].ends_with("links"), "{found:?}");

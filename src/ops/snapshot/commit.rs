@@ -21,6 +21,9 @@ pub(super) struct Commit {
     pub(super) scan_started: Timestamp,
     /// Packs that were there when the index was loaded: all that is taken over lies in them.
     packs: HashSet<PackId>,
+    /// Packs that were condemned by then: nothing new was made to rely on them, and a pruner that
+    /// has not removed them yet sees our root before it does.
+    condemned: HashSet<PackId>,
     checkpoint: Option<SnapshotId>,
 }
 
@@ -53,6 +56,7 @@ impl Commit {
             paths,
             scan_started: now,
             packs: HashSet::new(),
+            condemned: HashSet::new(),
             checkpoint: None,
         })
     }
@@ -62,7 +66,9 @@ impl Commit {
     }
 
     pub(super) fn remember_packs(&mut self) {
-        self.packs = self.repository.index().packs().map(|(id, _)| id).collect();
+        let index = self.repository.index();
+        self.packs = index.packs().map(|(id, _)| id).collect();
+        self.condemned = index.condemned().collect();
     }
 
     /// Publishes how far the run has come and removes its previous checkpoint.
@@ -142,8 +148,12 @@ impl Commit {
         let present: HashSet<PackId> =
             listed.objects.into_iter().map(|(name, _)| PackId(name.id)).collect();
         let needed = self.packs.iter().copied().chain(writer.relied_on());
-        let lost =
-            needed.filter(|pack| condemned.contains(pack) || !present.contains(pack)).count();
+        let lost = needed
+            .filter(|pack| {
+                (condemned.contains(pack) && !self.condemned.contains(pack))
+                    || !present.contains(pack)
+            })
+            .count();
         if lost == 0 {
             return Ok(());
         }

@@ -99,6 +99,9 @@ fn run(
         .map(|path| RawBytes(path.as_os_str().as_encoded_bytes().to_vec()))
         .collect();
     let mut commit = Commit::begin(repository, options, paths)?;
+    // Checkpoints are made before it is known when the walk after the streams begins: an earlier
+    // time only means that more is read again.
+    commit.scan_started = scan_started;
     let result = run_in_session(repository, options, source, scan_started, &mut commit);
     if result.is_err() {
         commit.abandon();

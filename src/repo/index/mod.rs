@@ -299,6 +299,11 @@ impl Index {
         self.condemned.extend(packs.iter().filter_map(|id| self.numbers.get(id)));
     }
 
+    /// The packs whose removal was announced.
+    pub fn condemned(&self) -> impl Iterator<Item = PackId> + '_ {
+        self.condemned.iter().filter_map(|no| self.packs.get(no)).map(|row| row.id)
+    }
+
     /// The authenticated footer of a pack.
     fn footer(&self, no: u32) -> Result<Option<Arc<PackFooter>>, UnusableIndex> {
         let Some(row) = self.packs.get(&no) else { return Ok(None) };

@@ -1,6 +1,7 @@
 //! The commands: one file for each, with its arguments and what it does.
 
 pub(crate) mod cat;
+pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod diff;
 pub(crate) mod find;
