@@ -22,7 +22,8 @@ const SEALERS_KEPT: usize = 64;
 /// Opens the parts of packs. One for each thread.
 pub struct PackReader<'r> {
     repository: &'r Repository,
-    codec: Codec,
+    /// Made when the first block is read: most readers of footers read none.
+    codec: Option<Codec>,
     sealers: HashMap<PackId, Arc<ObjectSealer>>,
     stored: Vec<u8>,
 }
@@ -35,12 +36,16 @@ impl std::fmt::Debug for PackReader<'_> {
 
 impl<'r> PackReader<'r> {
     /// A reader of the packs of `repository`.
-    ///
+    pub fn new(repository: &'r Repository) -> Self {
+        Self { repository, codec: None, sealers: HashMap::new(), stored: Vec::new() }
+    }
+
     /// # Panics
     /// When there is no memory for a decompression context.
-    pub fn new(repository: &'r Repository) -> Self {
-        let codec = Codec::new(1).expect("a decompression context takes little memory");
-        Self { repository, codec, sealers: HashMap::new(), stored: Vec::new() }
+    fn codec(&mut self) -> &mut Codec {
+        self.codec.get_or_insert_with(|| {
+            Codec::new(1).expect("a decompression context takes little memory")
+        })
     }
 
     fn sealer(&mut self, pack: PackId) -> Result<Arc<ObjectSealer>, RepositoryError> {
@@ -129,7 +134,7 @@ impl<'r> PackReader<'r> {
         let opened = self.sealer(location.pack)?.open(PartKind::Block, location.block, &mut stored);
         let result = match opened {
             Ok(()) => self
-                .codec
+                .codec()
                 .decode(location.encoding, &stored, location.block_plain_len as usize, out)
                 .map_err(|error| RepositoryError::damaged(name, &error)),
             Err(OpenError::NotAuthentic) => Err(RepositoryError::Damaged {

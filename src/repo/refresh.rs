@@ -220,8 +220,9 @@ impl Refresh<'_> {
             .map(|(id, len)| (*id, *len))
             .collect();
         unknown.sort_unstable();
+        let mut reader = PackReader::new(self.repository);
         for (id, len) in unknown {
-            match PackReader::new(self.repository).footer(id, len) {
+            match reader.footer(id, len) {
                 Ok((encoded, footer)) => {
                     self.index.add(None, &[NewPack { id, len, encoded, footer }])?;
                 }

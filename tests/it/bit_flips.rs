@@ -69,7 +69,7 @@ fn flip_every_bit(unlock: &Unlock) {
     }
     // Nothing in a repository is without meaning: no flip at all is harmless.
     assert_eq!(harmless.into_inner(), 0);
-    assert!(flips > 50_000);
+    assert!(flips > 40_000, "{flips} flips");
 }
 
 fn on_all_threads(count: usize, work: impl Fn(usize) + Sync) {

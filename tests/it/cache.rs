@@ -9,7 +9,7 @@ use gabion::event::Recorder;
 use gabion::format::snapshot::Snapshot;
 use gabion::ops::check::ReadData;
 use gabion::repo::{Repository, Unlock};
-use gabion::storage::{MemoryStorage, ObjectKind};
+use gabion::storage::{MemoryStorage, ObjectKind, ObjectName};
 use rusqlite::Connection;
 
 use crate::small::{
@@ -57,7 +57,15 @@ fn fixture() -> &'static Fixture {
     FIXTURE.get_or_init(|| {
         let storage = plain();
         let (cache, stale) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let mut files = files([("large", noise(LARGE, 1)), ("small", noise(100, 2))]);
+        // Its snapshot is removed, its packs stay: what matters is how much the cache lists.
+        let large = noise(LARGE, 1);
+        let repository = cached(&storage, cache.path(), &Arc::default());
+        let snapshot = take(&repository, &files([("large", large.clone())]), 0).unwrap();
+        drop(repository);
+        storage.remove(ObjectName::snapshot(snapshot.id));
+        // Chunks of it from all over the run are needed all the same.
+        let parts = [0, 20_000, 40_000, 60_000].map(|n| &large[n * 24..(n + 150) * 24]).concat();
+        let mut files = files([("parts", parts), ("small", noise(100, 2))]);
         let mut taken = Vec::new();
         for n in 0..3i64 {
             let repository = cached(&storage, cache.path(), &Arc::default());

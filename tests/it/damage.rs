@@ -6,9 +6,9 @@ use std::sync::Arc;
 use gabion::event::Recorder;
 use gabion::ops::check::{CheckSummary, ReadData};
 use gabion::repo::{Repository, RepositoryError};
-use gabion::storage::{MemoryStorage, ObjectKind, ObjectName};
+use gabion::storage::{LocalStorage, MemoryStorage, ObjectKind, ObjectName, Storage};
 
-use crate::small::{Files, copy, key_file, open, options, passphrase, problems, read_back};
+use crate::small::{Files, copy, key_file, open, notes, options, passphrase, problems, read_back};
 use crate::specimen::{Specimen, add_coordination, checked, specimen};
 
 /// What must come of it. A cell says who finds the damage (S: the check of the structure, D: that
@@ -141,7 +141,7 @@ fn check_names(
 ) -> (bool, CheckSummary) {
     let recorder = Arc::new(Recorder::default());
     let storage = Arc::new(storage.clone());
-    let place = storage as Arc<dyn gabion::storage::Storage>;
+    let place = storage as Arc<dyn Storage>;
     let repository = Repository::open(place, "here", &key_file(), None, recorder.clone());
     let repository = Arc::new(repository.unwrap_or_else(|error| panic!("{what}: {error:?}")));
     let summary = checked(&repository, read);
@@ -255,7 +255,7 @@ fn what_is_lost_is_named() {
         let (_, pair) = pairs.pairs.iter().find(|(name, _)| name == &object).unwrap();
         damage(&storage, *pair, action, &pairs.older_config);
         let recorder = Arc::new(Recorder::default());
-        let place: Arc<dyn gabion::storage::Storage> = Arc::new(storage);
+        let place: Arc<dyn Storage> = Arc::new(storage);
         let repository = Repository::open(place, "here", &key_file(), None, recorder.clone());
         checked(&Arc::new(repository.unwrap()), ReadData::All);
         problems(&recorder)
@@ -274,4 +274,55 @@ fn what_is_lost_is_named() {
     let block = format!("{pack}: block 0 is damaged or forged (2 chunks with 40 plain bytes)");
     assert!(flipped.contains(&block), "{flipped:#?}");
     assert_eq!(flipped.len(), 2);
+}
+
+#[test]
+fn the_index_of_the_client_is_not_believed() {
+    let pairs = pairs();
+    let (_, [_, pack]) = pairs.pairs[4];
+    let cache = tempfile::tempdir().unwrap();
+    let recorder = Arc::new(Recorder::default());
+    let storage = &pairs.specimen.storage;
+    let open = |recorder| open(storage, &key_file(), Some(cache.path()), recorder).unwrap();
+    let repository = open(Arc::clone(&recorder) as _);
+    // The index knows the pack, and so does the cache that the next process opens.
+    assert!(storage.remove(pack));
+    assert!(checked(&repository, ReadData::Structure).problems > 0);
+    assert!(problems(&recorder).iter().any(|problem| problem.contains("/b/new")));
+    assert!(checked(&open(Arc::new(())), ReadData::Structure).problems > 0);
+}
+
+#[test]
+fn strange_things_in_the_folders_are_told_apart() {
+    let pairs = pairs();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("repository");
+    let local = LocalStorage::create(&path).unwrap();
+    for name in pairs.specimen.storage.names() {
+        local.publish(name, &pairs.specimen.storage.get(name).unwrap()).unwrap();
+    }
+    drop(local);
+    let check = || {
+        let recorder = Arc::new(Recorder::default());
+        let place: Arc<dyn Storage> = Arc::new(LocalStorage::open(&path).unwrap());
+        let repository = Repository::open(place, "here", &key_file(), None, recorder.clone());
+        let summary = checked(&Arc::new(repository.unwrap()), ReadData::All);
+        (summary, problems(&recorder), notes(&recorder))
+    };
+    let (clean, _, before) = check();
+    assert_eq!((clean.problems, clean.snapshots), (0, 2));
+
+    std::fs::create_dir(path.join("lost+found")).unwrap();
+    std::fs::create_dir(path.join("packs/.snapshot")).unwrap();
+    let (strange, _, after) = check();
+    assert_eq!((strange.problems, strange.notes), (0, clean.notes + 2));
+    for name in ["lost+found", "packs/.snapshot"] {
+        assert!(after.iter().any(|note| note.contains(name)), "{after:?}, {before:?}");
+    }
+
+    let in_the_way = format!("snapshots/{}", "5a".repeat(16));
+    std::fs::create_dir(path.join(&in_the_way)).unwrap();
+    let (blocked, said, _) = check();
+    assert_eq!(blocked.problems, 1);
+    assert!(said[0].starts_with(&in_the_way), "{said:?}");
 }

@@ -27,7 +27,8 @@ pub(crate) fn specimen(unlock: &Unlock) -> Specimen {
         ("a", b"tiny".to_vec()),
         ("b/text", b"to be or not to be, ".repeat(3)),
         ("b/sparse", [noise(24, 2), vec![0; 48], noise(24, 3)].concat()),
-        ("long", noise(24 * 18, 4)),
+        // So many chunks that their list is a page of its own, but few that differ.
+        ("long", noise(48, 4).repeat(9)),
     ]);
     let mut second = first.clone();
     second.insert("b/new".to_owned(), noise(40, 5));

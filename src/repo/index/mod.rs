@@ -3,6 +3,7 @@
 
 mod catalogue;
 mod footers;
+mod recent;
 mod run;
 mod runs;
 
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use catalogue::{Catalogue, CatalogueError, PackRow};
 use footers::FooterCache;
 pub use footers::PackFooter;
+use recent::Recent;
 use run::Place;
 use runs::Runs;
 
@@ -107,9 +109,7 @@ pub struct Index {
     condemned: HashSet<u32>,
     runs: Runs,
     /// Chunks of packs that no run covers.
-    recent: IdMap<Place>,
-    /// Further copies of the chunks in `recent`.
-    also: IdMap<Vec<Place>>,
+    recent: Recent,
     footers: Mutex<FooterCache>,
 }
 
@@ -163,8 +163,7 @@ impl Index {
             numbers: packs.iter().map(|row| (row.id, row.no)).collect(),
             packs: packs.iter().map(|row| (row.no, *row)).collect(),
             condemned: HashSet::new(),
-            recent: IdMap::default(),
-            also: IdMap::default(),
+            recent: Recent::default(),
             footers: Mutex::default(),
             runs,
         };
@@ -187,10 +186,7 @@ impl Index {
 
     fn remember(&mut self, pack: u32, footer: &Footer) {
         for (chunk, at) in footer.chunks.iter().zip(0u32..) {
-            if let Some(other) = self.recent.insert(chunk.id, Place { pack, chunk: at }) {
-                // Two writers stored it, and either copy may go one day.
-                self.also.entry(chunk.id).or_default().push(other);
-            }
+            self.recent.add(chunk.id, Place { pack, chunk: at });
         }
     }
 
@@ -252,14 +248,10 @@ impl Index {
         let folder = folder.path().to_owned();
         self.take_in_rows_of_others()?;
         let Some((&last_pack, _)) = self.packs.last_key_value() else { return Ok(()) };
-        let also = self.also.iter().flat_map(|(id, places)| places.iter().map(move |p| (id, p)));
-        let entries = self.recent.iter().chain(also);
-        let entries = entries.map(|(id, place)| (run::prefix(id), *place)).collect();
         let known = |no: u32| self.packs.contains_key(&no);
         let mut catalogue = self.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.runs.spill(&folder, &mut catalogue, entries, last_pack, &known)? {
-            self.recent = IdMap::default();
-            self.also = IdMap::default();
+        if self.runs.spill(&folder, &mut catalogue, self.recent.entries(), last_pack, &known)? {
+            self.recent = Recent::default();
         }
         Ok(())
     }
@@ -296,18 +288,7 @@ impl Index {
         }
         if !gone.is_empty() {
             let packs = &self.packs;
-            self.also.retain(|_, places| {
-                places.retain(|place| packs.contains_key(&place.pack));
-                !places.is_empty()
-            });
-            let also = &mut self.also;
-            self.recent.retain(|id, place| {
-                if packs.contains_key(&place.pack) {
-                    return true;
-                }
-                let other = also.get_mut(id).and_then(Vec::pop);
-                other.inspect(|other| *place = *other).is_some()
-            });
+            self.recent.retain(|pack| packs.contains_key(&pack));
         }
         Ok(self.catalogue().forget(&gone, segments)?)
     }
@@ -352,8 +333,7 @@ impl Index {
         id: &ChunkId,
         mut accept: impl FnMut(u32, &PackFooter, u32) -> Option<T>,
     ) -> Result<Option<T>, UnusableIndex> {
-        let recent = self.recent.get(id).into_iter().chain(self.also.get(id).into_iter().flatten());
-        let places = recent.copied().chain(self.runs.places(id));
+        let places = self.recent.places(id).chain(self.runs.places(id));
         for place in places {
             let Some(footer) = self.footer(place.pack)? else { continue };
             let chunk = footer.footer.chunks.get(place.chunk as usize);
@@ -371,7 +351,7 @@ impl Index {
     /// # Errors
     /// When the catalogue is damaged.
     pub fn holder(&self, id: &ChunkId) -> Result<Option<PackId>, UnusableIndex> {
-        if let Some(place) = self.recent.get(id)
+        if let Some(place) = self.recent.place(id)
             && !self.condemned.contains(&place.pack)
             && let Some(row) = self.packs.get(&place.pack)
         {

@@ -168,3 +168,45 @@ impl Worker {
         if wrong.is_empty() { Ok(()) } else { Err(EncodeError::NotReversible.into()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::passphrase::KdfCosts;
+    use crate::repo::{InitOptions, Unlock};
+    use crate::storage::MemoryStorage;
+
+    /// Memory that flips a bit after a chunk was hashed must not bring damage under a good id.
+    #[test]
+    fn a_bit_that_flips_before_the_block_is_sealed_is_noticed() {
+        let storage = MemoryStorage::new();
+        let options = InitOptions {
+            unlock: Unlock::Nothing,
+            costs: KdfCosts::default(),
+            label: String::new(),
+            now: "2026-11-22T00:00:00Z".to_owned(),
+        };
+        Repository::init(&storage, "here", &options).unwrap();
+        let before = storage.names();
+        let place = Arc::new(storage.clone());
+        let opened = Repository::open(place, "here", &Unlock::Nothing, None, Arc::new(()));
+        let repository = Arc::new(opened.unwrap());
+        repository.load_index().unwrap();
+        let chunks = [&b"one chunk"[..], b"", b"and another"];
+        let bits = chunks.concat().len() * 8;
+        for bit in 0..bits {
+            let writer = Writer::new(&repository, 1);
+            let mut worker = writer.worker(PackClass::Content).unwrap();
+            for chunk in chunks {
+                worker.store(ChunkKind::Content, chunk).unwrap();
+            }
+            worker.plain[bit / 8] ^= 1 << (bit % 8);
+            for _ in 0..2 {
+                let error = worker.flush().unwrap_err();
+                assert!(matches!(error, RepositoryError::Encode(EncodeError::NotReversible)));
+            }
+            writer.checkpoint().unwrap();
+            assert_eq!(storage.names(), before, "nothing was stored from it");
+        }
+    }
+}
