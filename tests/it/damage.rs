@@ -8,7 +8,7 @@ use gabion::ops::check::{CheckSummary, ReadData};
 use gabion::repo::{Repository, RepositoryError};
 use gabion::storage::{LocalStorage, MemoryStorage, ObjectKind, ObjectName, Storage};
 
-use crate::small::{Files, copy, key_file, open, notes, options, passphrase, problems, read_back};
+use crate::small::{Files, copy, key_file, notes, open, options, passphrase, problems, read_back};
 use crate::specimen::{Specimen, add_coordination, checked, specimen};
 
 /// What must come of it. A cell says who finds the damage (S: the check of the structure, D: that
