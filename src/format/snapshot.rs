@@ -39,7 +39,10 @@ impl<'de> Deserialize<'de> for RawBytes {
             RawBytesForm::Text(text) => Ok(Self(text.into_bytes())),
             RawBytesForm::Hex { hex } => {
                 let pairs = hex.as_bytes().chunks(2).map(|pair| {
-                    let digits = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?;
+                    let digits = std::str::from_utf8(pair).ok()?;
+                    if digits.len() != 2 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+                        return None;
+                    }
                     u8::from_str_radix(digits, 16).ok()
                 });
                 let bytes = pairs.collect::<Option<Vec<u8>>>();
