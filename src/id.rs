@@ -111,7 +111,8 @@ random_id_type!(
     RepositoryId
 );
 random_id_type!(
-    /// Names one upload of a pack.
+    /// Names one upload of a pack. Its second half is the first half of the id of the session that
+    /// uploads it, so that a listing shows which packs belong to a session that is still at work.
     PackId
 );
 random_id_type!(
@@ -131,9 +132,34 @@ random_id_type!(
     SlotId
 );
 
+impl PackId {
+    const SESSION_AT: usize = 8;
+
+    /// A new id for a pack that `session` uploads.
+    pub fn of_session(session: SessionId) -> Self {
+        let mut id = Self::random();
+        id.0[Self::SESSION_AT..].copy_from_slice(&session.0[..Self::LEN - Self::SESSION_AT]);
+        id
+    }
+
+    /// Whether `session` may have uploaded this pack.
+    pub fn is_of_session(&self, session: SessionId) -> bool {
+        self.0[Self::SESSION_AT..] == session.0[..Self::LEN - Self::SESSION_AT]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pack_shows_its_session_and_is_still_unique() {
+        let (session, other) = (SessionId::random(), SessionId::random());
+        let (a, b) = (PackId::of_session(session), PackId::of_session(session));
+        assert!(a.is_of_session(session) && b.is_of_session(session));
+        assert!(!a.is_of_session(other));
+        assert_ne!(a, b);
+    }
 
     #[test]
     fn hex_round_trips_and_bad_text_is_refused() {

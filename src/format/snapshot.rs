@@ -142,6 +142,10 @@ pub struct Snapshot {
     /// How many sources could not be read, or not whole: 0 for a complete snapshot.
     #[serde(default)]
     pub problems: u64,
+    /// Whether the record has a second copy: one that lacks it was damaged then. The first
+    /// snapshots of version 1 had none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mirrored: bool,
     /// Counts.
     pub counts: SnapshotCounts,
     /// Version of the program that took it.
@@ -174,13 +178,25 @@ pub enum Root {
     },
 }
 
+/// What tells one process of a machine from every other that ran there or will.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ProcessIdentity {
+    /// The machine's boot: random, made anew at every start of its kernel.
+    pub boot: String,
+    /// The space of process numbers in which the process has its own (containers have others).
+    pub namespace: u64,
+    /// When the process was started, in the kernel's ticks since the boot.
+    pub started: u64,
+}
+
 /// A writer's or pruner's announced presence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Session {
     /// The session's own id, equal to the object's name.
     pub id: SessionId,
-    /// "snapshot" or "prune".
+    /// "snapshot", "tag", "forget" or "prune".
     pub role: String,
     /// The machine, for people.
     pub host: String,
@@ -188,6 +204,20 @@ pub struct Session {
     pub process: u32,
     /// When it began by its own clock, for people; nothing is decided by it.
     pub started: Moment,
+    /// What a process of the same machine can tell by whether this one still lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<ProcessIdentity>,
+    /// Snapshots that it removes: until the session ends they count as removed, however far it
+    /// came.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forgets: Vec<SnapshotId>,
+}
+
+impl Session {
+    /// Whether it confirms snapshots, and so relies on packs.
+    pub fn writes(&self) -> bool {
+        !matches!(self.role.as_str(), "prune" | "forget")
+    }
 }
 
 /// The announced condemnation of packs: monotone, never taken back.
@@ -198,6 +228,10 @@ pub struct Mark {
     pub session: SessionId,
     /// The packs that no new snapshot may rely on.
     pub packs: Vec<PackId>,
+    /// The sessions that were announced when the packs had been marked already, and may not have
+    /// seen that: until they end no pack is deleted. Where this is not known, all sessions count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<Vec<SessionId>>,
 }
 
 /// Encodes a record as the JSON that is sealed.
@@ -247,6 +281,7 @@ mod tests {
             job: None,
             parent: Some(SnapshotId([3; 16])),
             problems: 0,
+            mirrored: true,
             counts: SnapshotCounts::default(),
             program: "0.1.0".into(),
         }

@@ -9,11 +9,13 @@ pub mod diff;
 mod error;
 pub mod find;
 pub mod list;
+pub mod prune;
 pub mod read_content;
 mod resolve;
 pub mod restore;
 pub mod snapshot;
 pub mod stats;
+mod store_again;
 #[cfg(test)]
 mod test_support;
 

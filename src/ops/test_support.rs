@@ -188,6 +188,7 @@ impl TestRepository {
             job: None,
             parent: None,
             problems: 0,
+            mirrored: false,
             counts,
             program: "test".to_owned(),
         }

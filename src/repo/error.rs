@@ -72,9 +72,6 @@ pub enum RepositoryError {
     /// The place now holds another repository than the one that was opened.
     #[error("{0} now holds another repository than the one that was opened")]
     Replaced(String),
-    /// Another process revoked this session because it had not moved for very long.
-    #[error("this session was revoked while it did not move; nothing was confirmed")]
-    Revoked,
     /// The cached index cannot be used; making it anew cures that.
     #[error(transparent)]
     Index(UnusableIndex),

@@ -7,6 +7,7 @@ mod reader;
 mod records;
 mod refresh;
 mod slots;
+mod snapshots;
 mod write;
 
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -16,6 +17,7 @@ pub use open::{InitOptions, Unlock};
 pub use reader::{ChunkReader, PackReader, check_block};
 pub use records::{Damaged, ReadAll};
 pub use slots::{SlotInfo, SlotState};
+pub use snapshots::{CopyState, SnapshotRecords};
 pub use write::{PackClass, Worker, WriteTotals, Writer};
 
 use crate::crypto::keys::Keys;

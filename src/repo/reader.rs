@@ -126,25 +126,38 @@ impl<'r> PackReader<'r> {
     /// # Errors
     /// When the block is damaged or cannot be read.
     pub fn block(&mut self, location: &Location, out: &mut Vec<u8>) -> Result<(), RepositoryError> {
+        let mut encoded = std::mem::take(&mut self.stored);
+        let result = self.encoded_block(location, &mut encoded, out);
+        self.stored = encoded;
+        result
+    }
+
+    /// As [`Self::block`], and leaves in `encoded` the bytes as they were before they were sealed:
+    /// they can be sealed again, in another pack, without being compressed again.
+    ///
+    /// # Errors
+    /// As [`Self::block`].
+    pub fn encoded_block(
+        &mut self,
+        location: &Location,
+        encoded: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RepositoryError> {
         let name = ObjectName::pack(location.pack);
-        let mut stored = std::mem::take(&mut self.stored);
-        stored.clear();
-        stored.resize(location.block_stored_len as usize, 0);
-        self.read_range(location.pack, location.block_offset, &mut stored)?;
-        let opened = self.sealer(location.pack)?.open(PartKind::Block, location.block, &mut stored);
-        let result = match opened {
+        encoded.clear();
+        encoded.resize(location.block_stored_len as usize, 0);
+        self.read_range(location.pack, location.block_offset, encoded)?;
+        match self.sealer(location.pack)?.open(PartKind::Block, location.block, encoded) {
             Ok(()) => self
                 .codec()
-                .decode(location.encoding, &stored, location.block_plain_len as usize, out)
+                .decode(location.encoding, encoded, location.block_plain_len as usize, out)
                 .map_err(|error| RepositoryError::damaged(name, &error)),
             Err(OpenError::NotAuthentic) => Err(RepositoryError::Damaged {
                 object: name.to_string(),
                 reason: format!("block {} is damaged or forged", location.block),
             }),
             Err(error) => Err(RepositoryError::not_opened(name, &error)),
-        };
-        self.stored = stored;
-        result
+        }
     }
 }
 

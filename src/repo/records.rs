@@ -1,4 +1,5 @@
-//! Sealed small objects: snapshots, roots, sessions, marks and index segments.
+//! Sealed small objects: roots, sessions, marks and index segments. Snapshots, which have two
+//! copies, are in `snapshots.rs`.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -7,7 +8,7 @@ use super::{Repository, RepositoryError};
 use crate::crypto::header::ObjectType;
 use crate::crypto::seal::{open_object, seal_object};
 use crate::format::segment::{self, MAX_SEGMENT_LEN, SegmentPack};
-use crate::format::snapshot::{self, MAX_RECORD_LEN, Mark, Root, Session, Snapshot};
+use crate::format::snapshot::{self, MAX_RECORD_LEN, Mark, Root, Session};
 use crate::id::{SegmentId, SessionId, SnapshotId};
 use crate::storage::{ObjectKind, ObjectName, StorageErrorKind};
 
@@ -29,7 +30,7 @@ const SEAL_ROOM: u64 = 1024;
 fn object_type(kind: ObjectKind) -> ObjectType {
     match kind {
         ObjectKind::Segment => ObjectType::Segment,
-        ObjectKind::Snapshot => ObjectType::Snapshot,
+        ObjectKind::Snapshot | ObjectKind::SnapshotCopy => ObjectType::Snapshot,
         ObjectKind::Root => ObjectType::Root,
         ObjectKind::Session => ObjectType::Session,
         ObjectKind::Mark => ObjectType::Mark,
@@ -63,7 +64,7 @@ impl Repository {
             .map_err(|error| RepositoryError::not_opened(name, &error))
     }
 
-    fn read_record<T: DeserializeOwned>(
+    pub(super) fn read_record<T: DeserializeOwned>(
         &self,
         name: ObjectName,
         what: &'static str,
@@ -92,41 +93,12 @@ impl Repository {
         Ok((records, damaged))
     }
 
-    fn publish_record<T: Serialize>(
+    pub(super) fn publish_record<T: Serialize>(
         &self,
         name: ObjectName,
         record: &T,
     ) -> Result<u64, RepositoryError> {
         self.publish_sealed(name, &snapshot::encode(record))
-    }
-
-    /// All confirmed snapshots, oldest first, and the ones that cannot be read.
-    ///
-    /// # Errors
-    /// When storage fails.
-    pub fn snapshots(&self) -> Result<ReadAll<Snapshot>, RepositoryError> {
-        let (records, mut damaged) = self.read_all::<Snapshot>(ObjectKind::Snapshot, "snapshot")?;
-        let mut snapshots = Vec::with_capacity(records.len());
-        for (object, snapshot) in records {
-            if snapshot.id.0 == object.id {
-                snapshots.push(snapshot);
-                continue;
-            }
-            let reason = "it names itself otherwise".to_owned();
-            let error = RepositoryError::Damaged { object: object.to_string(), reason };
-            damaged.push(Damaged { object, error });
-        }
-        snapshots.sort_by_key(|snapshot| (snapshot.time, snapshot.id));
-        Ok((snapshots, damaged))
-    }
-
-    /// Confirms a snapshot: from here on it exists. The place is looked at once more before.
-    ///
-    /// # Errors
-    /// When the place holds another repository by now, or storage fails.
-    pub fn confirm(&self, snapshot: &Snapshot) -> Result<u64, RepositoryError> {
-        self.verify_place()?;
-        self.publish_record(ObjectName::snapshot(snapshot.id), snapshot)
     }
 
     /// Publishes a root that is not a confirmed snapshot.
@@ -209,8 +181,26 @@ impl Repository {
     /// # Errors
     /// When storage fails.
     pub fn readable_marks(&self) -> Result<ReadAll<Mark>, RepositoryError> {
-        let (records, damaged) = self.read_all(ObjectKind::Mark, "mark")?;
+        let (records, damaged) = self.named_marks()?;
         Ok((records.into_iter().map(|(_, mark)| mark).collect(), damaged))
+    }
+
+    /// As [`Self::readable_marks`], with the names of the objects.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn named_marks(&self) -> Result<ReadAll<(ObjectName, Mark)>, RepositoryError> {
+        self.read_all(ObjectKind::Mark, "mark")
+    }
+
+    /// Publishes a mark and returns the id of its object.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn publish_mark(&self, mark: &Mark) -> Result<[u8; 16], RepositoryError> {
+        let id = SessionId::random().0;
+        self.publish_record(ObjectName::mark(id), mark)?;
+        Ok(id)
     }
 
     /// Publishes an index segment that lists `packs` and returns its stored length in bytes.

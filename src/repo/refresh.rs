@@ -35,7 +35,8 @@ impl Repository {
         self.remake_index(&UnusableIndex::because("it was asked to be made anew"), None)
     }
 
-    fn cache_folder(&self) -> Option<CacheFolder> {
+    /// The folder of the client's own, derived data about this repository, if there is one.
+    pub fn cache_folder(&self) -> Option<CacheFolder> {
         self.cache_base.as_ref().map(|base| CacheFolder::new(base, self.id()))
     }
 
@@ -96,6 +97,22 @@ impl Repository {
         self.ask_index(|index| index.holder(id))
     }
 
+    /// See [`Index::standing`].
+    ///
+    /// # Errors
+    /// When the index cannot be made anew.
+    pub fn standing(&self, id: &ChunkId) -> Result<Option<(PackId, u32)>, RepositoryError> {
+        self.ask_index(|index| index.standing(id))
+    }
+
+    /// Whether `id` is in any pack, condemned or not.
+    ///
+    /// # Errors
+    /// When the index cannot be made anew.
+    pub fn is_anywhere(&self, id: &ChunkId) -> Result<bool, RepositoryError> {
+        Ok(self.locate(id)?.is_some())
+    }
+
     /// See [`Index::locate_all`].
     pub(super) fn locate_all(&self, id: &ChunkId) -> Result<Vec<Location>, RepositoryError> {
         self.ask_index(|index| index.locate_all(id))
@@ -111,6 +128,24 @@ impl Repository {
         }
         self.remake_index(&UnusableIndex::because("it lacks a chunk"), Some(0))?;
         self.ask_index(|index| index.locate(id))
+    }
+
+    /// From now on no chunk of these packs counts as present for whoever stores something.
+    pub fn condemn(&self, packs: &[PackId]) {
+        self.index_mut().condemn(packs);
+    }
+
+    /// Drops packs from the index that were just deleted.
+    ///
+    /// # Errors
+    /// When the index cannot be made anew.
+    pub fn drop_from_index(&self, packs: &[PackId]) -> Result<(), RepositoryError> {
+        let seen = self.index_made.load(Ordering::Acquire);
+        let dropped = self.index_mut().forget(packs, &[]);
+        match dropped {
+            Err(unusable) => self.remake_index(&unusable, Some(seen)),
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Takes a pack into the index that was just published.

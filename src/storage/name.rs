@@ -22,6 +22,8 @@ pub enum ObjectKind {
     Segment,
     /// A confirmed snapshot.
     Snapshot,
+    /// The second copy of a confirmed snapshot.
+    SnapshotCopy,
     /// A tentative snapshot.
     Root,
     /// A writer's or pruner's announced presence.
@@ -32,7 +34,7 @@ pub enum ObjectKind {
 
 impl ObjectKind {
     /// Every kind, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Config,
         Self::ConfigCopy,
         Self::Key,
@@ -40,6 +42,7 @@ impl ObjectKind {
         Self::Pack,
         Self::Segment,
         Self::Snapshot,
+        Self::SnapshotCopy,
         Self::Root,
         Self::Session,
         Self::Mark,
@@ -60,6 +63,7 @@ impl ObjectKind {
             Self::Pack => Folder::Packs,
             Self::Segment => Folder::Index,
             Self::Snapshot => Folder::Snapshots,
+            Self::SnapshotCopy => Folder::CopySnapshots,
             Self::Root => Folder::Roots,
             Self::Session => Folder::Sessions,
             Self::Mark => Folder::Marks,
@@ -99,6 +103,11 @@ impl ObjectName {
     /// The name of a confirmed snapshot.
     pub fn snapshot(id: SnapshotId) -> Self {
         Self { kind: ObjectKind::Snapshot, id: id.0 }
+    }
+
+    /// The name of the second copy of a confirmed snapshot.
+    pub fn snapshot_copy(id: SnapshotId) -> Self {
+        Self { kind: ObjectKind::SnapshotCopy, id: id.0 }
     }
 
     /// The name of the tentative form of a snapshot.
@@ -192,6 +201,8 @@ pub(super) enum Folder {
     Index,
     /// Confirmed snapshots.
     Snapshots,
+    /// Second copies of the confirmed snapshots.
+    CopySnapshots,
     /// Tentative snapshots.
     Roots,
     /// Sessions.
@@ -210,6 +221,7 @@ impl Folder {
             Self::Packs,
             Self::Index,
             Self::Snapshots,
+            Self::CopySnapshots,
             Self::Roots,
             Self::Sessions,
             Self::Marks,
@@ -224,6 +236,7 @@ impl Folder {
             Self::Top => return None,
             Self::Fan(byte) => return Some((Self::Packs, hex(&[byte]))),
             Self::CopyKeys => (Self::Copy, "keys"),
+            Self::CopySnapshots => (Self::Copy, "snapshots"),
             Self::Copy => (Self::Top, "copy"),
             Self::Keys => (Self::Top, "keys"),
             Self::Packs => (Self::Top, "packs"),
@@ -261,6 +274,7 @@ impl Folder {
             (Self::Top, "sessions") => Some(Self::Sessions),
             (Self::Top, "marks") => Some(Self::Marks),
             (Self::Copy, "keys") => Some(Self::CopyKeys),
+            (Self::Copy, "snapshots") => Some(Self::CopySnapshots),
             (Self::Packs, _) => {
                 let byte = u8::from_str_radix(name, 16).ok()?;
                 (hex(&[byte]) == name).then_some(Self::Fan(byte))
@@ -274,7 +288,7 @@ impl Folder {
     /// folder is an error, since an empty list of snapshots would make everything garbage.
     pub(super) fn may_be_absent(self) -> bool {
         match self {
-            Self::Copy | Self::CopyKeys | Self::Fan(_) => true,
+            Self::Copy | Self::CopyKeys | Self::CopySnapshots | Self::Fan(_) => true,
             Self::Roots | Self::Sessions | Self::Marks => true,
             Self::Top | Self::Keys | Self::Packs | Self::Index | Self::Snapshots => false,
         }
@@ -299,7 +313,7 @@ mod tests {
             assert_eq!(parent.child(&name), Some(folder));
             made.push(folder);
         }
-        assert_eq!(made.len(), 1 + 9 + 256);
+        assert_eq!(made.len(), 1 + 10 + 256);
         for strange in ["AB", "a", "+a", "abc", "", "zz"] {
             assert_eq!(Folder::Packs.child(strange), None, "{strange}");
         }

@@ -9,11 +9,13 @@ mod builder;
 mod content;
 mod cursor;
 mod diff;
+mod reach;
 
 pub use builder::{TreeBuilder, TreeTotals};
 pub use content::{ContentItems, ContentWriter};
 pub use cursor::{Cursor, LeafPage, Node};
 pub use diff::{Change, Diff};
+pub use reach::{Bits, Reach};
 
 use std::sync::Arc;
 

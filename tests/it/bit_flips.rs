@@ -55,7 +55,7 @@ fn flip_bits(unlock: &Unlock, shift: usize) {
     assert!(!found(unlock, &specimen, &specimen.storage, "nothing flipped"));
     let kinds: std::collections::BTreeSet<ObjectKind> =
         specimen.storage.names().into_iter().map(|name| name.kind).collect();
-    let expected = if matches!(unlock, Unlock::Nothing) { 8 } else { 10 };
+    let expected = if matches!(unlock, Unlock::Nothing) { 9 } else { 11 };
     assert_eq!(kinds.len(), expected, "{kinds:?}");
     let harmless = AtomicU64::new(0);
     let mut flips = 0;

@@ -80,6 +80,10 @@ fn a_damaged_snapshot_is_a_problem_and_ends_with_13() {
     let first = fs::read_dir(folder).unwrap().next().unwrap().unwrap();
     let name = first.file_name().into_string().unwrap();
     sandbox.write(format!("repository/snapshots/{name}"), "nonsense");
+    let done = sandbox.gabion(["snapshots"]).run().success();
+    assert_eq!(done.stdout().lines().count(), 3, "the second copy is whole");
+    sandbox.gabion(["check"]).run().code(13).says(&format!("problem: snapshots/{name}: "));
+    sandbox.write(format!("repository/copy/snapshots/{name}"), "nonsense");
     let done = sandbox.gabion(["snapshots"]).run().code(13);
     done.says(&format!("problem: snapshots/{name}: "));
     assert_eq!(done.stdout().lines().count(), 2, "the other one is still listed");

@@ -16,7 +16,7 @@ use crate::specimen::{Specimen, add_coordination, checked, specimen};
 /// g (it is no longer listed), m (a chunk is missing), d (damage is met). The object belongs to the
 /// newer snapshot.
 ///
-/// Not found by any check: what nothing else refers to and is simply gone (a segment, a snapshot,
+/// Not found by any check: what nothing else refers to and is simply gone (a segment,
 /// what coordinates writers), and a swap of two equal things.
 const TABLE: &str = "
     object    delete  empty   cut     half    flip    swap    older   double  longer
@@ -27,7 +27,8 @@ const TABLE: &str = "
     content   SD:am   SD:am   SD:am   SD:am   -D:ad   SD:mm   SD:am   SD:aa   SD:am
     pages     SD:am   SD:am   SD:am   SD:am   SD:ad   SD:mm   SD:am   SD:aa   SD:am
     segment   --:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa
-    snapshot  --:ag   SD:ag   SD:ag   SD:ag   SD:ag   SD:gg   SD:ag   SD:aa   SD:ag
+    snapshot  SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa
+    its-copy  SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa
     root      --:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa
     session   --:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa
     mark      --:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa
@@ -76,6 +77,7 @@ fn pairs() -> Pairs {
     config.created = "2020-01-01T00:00:00Z".to_owned();
     let [content, pages] = packs(&repository, &specimen);
     let taken = |at: usize| ObjectName::snapshot(specimen.taken[at].0.id);
+    let taken_copy = |at: usize| ObjectName::snapshot_copy(specimen.taken[at].0.id);
     let pairs = vec![
         ("config", [ObjectName::CONFIG_COPY, ObjectName::CONFIG]),
         ("copy", [ObjectName::CONFIG, ObjectName::CONFIG_COPY]),
@@ -85,6 +87,7 @@ fn pairs() -> Pairs {
         ("pages", pages),
         ("segment", two(storage, ObjectKind::Segment)),
         ("snapshot", [taken(0), taken(1)]),
+        ("its-copy", [taken_copy(0), taken_copy(1)]),
         ("root", two(storage, ObjectKind::Root)),
         ("session", two(storage, ObjectKind::Session)),
         ("mark", two(storage, ObjectKind::Mark)),
@@ -209,7 +212,7 @@ fn each_cell_of_the_table() {
             }
         }
     }
-    assert_eq!(cells, 11 * 9 - 2);
+    assert_eq!(cells, 12 * 9 - 2);
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 

@@ -151,6 +151,7 @@ fn records() {
         job: Some("aiida".into()),
         parent: Some(SnapshotId([3; 16])),
         problems: 1,
+        mirrored: false,
         counts: SnapshotCounts { entries: 1, bytes: 2, ..SnapshotCounts::default() },
         program: "0.1.0".into(),
     };
@@ -172,6 +173,8 @@ fn records() {
         host: "box".into(),
         process: 4711,
         started: moment,
+        identity: None,
+        forgets: Vec::new(),
     };
     assert_golden("session", &snapshot::encode(&announced));
 }

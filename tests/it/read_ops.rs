@@ -67,6 +67,7 @@ impl World {
     fn take(&self) -> Snapshot {
         let dump = StreamInput::Reader(Box::new(std::io::Cursor::new(noise(3 << 20, 2))));
         let options = SnapshotOptions {
+            identity: None,
             paths: vec![self.place("src")],
             streams: vec![StreamSource { name: "db.dump".to_owned(), input: dump }],
             allow_empty: false,

@@ -191,8 +191,8 @@ fn packs_of_an_interrupted_run_and_of_damaged_segments_are_adopted() {
         take(&repository, &some_files(), 2).unwrap();
         assert_eq!(
             storage.names().len(),
-            packs + 1,
-            "everything was found: only a snapshot is new"
+            packs + 2,
+            "everything was found: only a snapshot and its copy are new"
         );
     }
 }
@@ -207,6 +207,9 @@ fn damaged_records_are_listed_beside_the_good_ones() {
     newer[8] = 2;
     storage.put(name(0), newer);
     storage.put(name(2), storage.get(name(1)).unwrap());
+    assert_eq!(repository.snapshots().unwrap().0, taken, "their copies are whole");
+    storage.put(ObjectName::snapshot_copy(taken[0].id), *b"rubbish");
+    assert!(storage.remove(ObjectName::snapshot_copy(taken[2].id)));
     let (snapshots, damaged) = repository.snapshots().unwrap();
     assert_eq!(snapshots, [taken[1].clone()]);
     assert_eq!(damaged.len(), 2);

@@ -150,6 +150,7 @@ pub(crate) fn store(
         job: None,
         parent: None,
         problems: 0,
+        mirrored: true,
         counts: SnapshotCounts {
             entries: totals.entries,
             bytes: totals.bytes,

@@ -111,6 +111,7 @@ fn now() -> Timestamp {
 
 fn options() -> SnapshotOptions {
     SnapshotOptions {
+        identity: None,
         paths: Vec::new(),
         streams: Vec::new(),
         allow_empty: false,

@@ -53,12 +53,14 @@ pub(crate) fn add_coordination(
         host: "box".to_owned(),
         process: 1,
         started: moment,
+        identity: None,
+        forgets: Vec::new(),
     };
     let tentative = store(repository, files, 3).unwrap();
     let root = Root::Tentative { session: session.id, snapshot: Box::new(tentative) };
     repository.begin_session(&session).unwrap();
     repository.publish_root(SnapshotId::random(), &root).unwrap();
-    let mark = Mark { session: session.id, packs: vec![PackId::random()] };
+    let mark = Mark { session: session.id, packs: vec![PackId::random()], waits_for: None };
     publish_mark(repository, storage, &mark);
 }
 

@@ -223,6 +223,7 @@ fn records() {
         job: Some("aiida".to_owned()),
         parent: Some(SnapshotId([3; 16])),
         problems: 1,
+        mirrored: false,
         counts: SnapshotCounts::default(),
         program: "gabion 0.1.0".to_owned(),
     };
@@ -240,8 +241,8 @@ fn records() {
     write("snapshot_record", "checkpoint", &snapshot::encode(&checkpoint));
     let role = "snapshot".to_owned();
     let host = "node1".to_owned();
-    let announced = Session { id: session, role, host, process: 4711, started: moment };
+    let announced = Session { id: session, role, host, process: 4711, started: moment, identity: None, forgets: Vec::new() };
     write("snapshot_record", "session", &snapshot::encode(&announced));
-    let mark = Mark { session, packs: vec![PackId([6; 16]), PackId([7; 16])] };
+    let mark = Mark { session, packs: vec![PackId([6; 16]), PackId([7; 16])], waits_for: None };
     write("snapshot_record", "mark", &snapshot::encode(&mark));
 }

@@ -208,7 +208,6 @@ fn repository(error: &RepositoryError) -> Failure {
         E::LastSlot(_) => (Exit::Failed, Some("add another one first: `gabion key add`")),
         E::NoSuchSlot(_) => (Exit::Failed, Some("`gabion key list` shows the slots")),
         E::Replaced(_) => (Exit::Failed, Some("was another disk mounted there?")),
-        E::Revoked => (Exit::Failed, Some("run the same command again")),
         _ => (Exit::Failed, None),
     };
     let failure = Failure::of(exit, error);

@@ -2,10 +2,11 @@
 //! processors there are.
 
 use std::ffi::OsString;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use gabion::format::entry::Timestamp;
+use gabion::format::snapshot::{ProcessIdentity, Session};
 
 use crate::console::Console;
 
@@ -19,6 +20,38 @@ pub(crate) fn user() -> String {
     let uid = nix::unistd::Uid::current();
     let known = nix::unistd::User::from_uid(uid).ok().flatten();
     known.map_or_else(|| uid.to_string(), |user| user.name)
+}
+
+/// What tells this process from every other of the machine, where the kernel says so.
+pub(crate) fn identity() -> Option<ProcessIdentity> {
+    Some(ProcessIdentity {
+        boot: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned(),
+        namespace: std::fs::metadata("/proc/self/ns/pid").ok()?.ino(),
+        started: start_of("self")?,
+    })
+}
+
+/// Whether the process of `session` has certainly ended: it ran under the same kernel, among the
+/// same processes as this one, and is not there any more. False where that cannot be known.
+pub(crate) fn has_ended(session: &Session) -> bool {
+    let (Some(its), Some(own)) = (&session.identity, identity()) else { return false };
+    if (&its.boot, its.namespace) != (&own.boot, own.namespace) {
+        return false;
+    }
+    let process = session.process.to_string();
+    match std::fs::exists(Path::new("/proc").join(&process)) {
+        Ok(true) => start_of(&process).is_some_and(|started| started != its.started),
+        Ok(false) => true,
+        Err(_) => false,
+    }
+}
+
+/// When a process was started, in ticks since the boot: the 22nd word of its line, counted behind
+/// the name, which is in parentheses and may hold anything.
+fn start_of(process: &str) -> Option<u64> {
+    let line = std::fs::read_to_string(Path::new("/proc").join(process).join("stat")).ok()?;
+    let (_, words) = line.rsplit_once(')')?;
+    words.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// The time of the machine's clock.
@@ -110,6 +143,31 @@ fn name_of_shared(magic: u64) -> Option<&'static str> {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_process_that_is_surely_gone_has_ended() {
+        let own = identity().expect("this kernel has /proc");
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let session = |process: u32, identity: ProcessIdentity| Session {
+            id: gabion::id::SessionId::random(),
+            role: "snapshot".into(),
+            host: host(),
+            process,
+            started: now().into(),
+            identity: Some(identity),
+            forgets: Vec::new(),
+        };
+        let me = std::process::id();
+        assert!(!has_ended(&session(me, own.clone())));
+        let earlier = ProcessIdentity { started: own.started - 1, ..own.clone() };
+        assert!(has_ended(&session(me, earlier)), "its number was given to another process");
+        assert!(child.wait().unwrap().success());
+        assert!(has_ended(&session(child.id(), own.clone())));
+        let elsewhere = ProcessIdentity { boot: "another".into(), ..own.clone() };
+        assert!(!has_ended(&session(child.id(), elsewhere)));
+        let container = ProcessIdentity { namespace: own.namespace + 1, ..own };
+        assert!(!has_ended(&session(child.id(), container)));
+    }
 
     #[test]
     fn network_file_systems_are_known_by_their_numbers() {

@@ -5,7 +5,7 @@ use crate::crypto::header::Sealing;
 use crate::format::config::Config;
 use crate::format::snapshot::Snapshot;
 use crate::ops::OpError;
-use crate::repo::{Damaged, RepositoryError};
+use crate::repo::{CopyState, Damaged, RepositoryError};
 use crate::storage::{ObjectKind, ObjectName};
 
 /// Longest configuration or key slot that is read, in bytes.
@@ -96,8 +96,19 @@ pub(super) fn check_foreign(report: &Report<'_>) -> Result<(), OpError> {
 /// Every record must open. Returns the confirmed snapshots, oldest first.
 pub(super) fn check_records(report: &Report<'_>) -> Result<Vec<Snapshot>, OpError> {
     let repository = report.repository;
-    let (snapshots, damaged) = repository.snapshots()?;
-    tell(report, damaged, "this snapshot cannot be restored")?;
+    let found = repository.snapshot_records(true)?;
+    tell(report, found.damaged, "this snapshot cannot be restored")?;
+    if !found.lost_copies.is_empty() {
+        // What is being confirmed or removed just now looks like this for a moment.
+        let again = repository.snapshot_records(true)?.lost_copies;
+        for (name, state) in again {
+            if found.lost_copies.iter().any(|(first, _)| *first == name) {
+                let what = lost_copy(state)?;
+                report.problem(name, format!("{what}; its other copy is whole and is used"));
+            }
+        }
+    }
+    let snapshots = found.snapshots;
     let (_, damaged) = repository.roots()?;
     tell(report, damaged, "an unfinished snapshot cannot be taken up again; no other is affected")?;
     let (_, damaged) = repository.sessions()?;
@@ -105,6 +116,13 @@ pub(super) fn check_records(report: &Report<'_>) -> Result<Vec<Snapshot>, OpErro
     let (_, damaged) = repository.readable_marks()?;
     tell(report, damaged, "nothing is lost, but no snapshot can be taken while it is there")?;
     Ok(snapshots)
+}
+
+fn lost_copy(state: CopyState) -> Result<String, OpError> {
+    match state {
+        CopyState::Damaged(error) => report::reason(error),
+        CopyState::Missing | CopyState::Whole => Ok("it is missing".to_owned()),
+    }
 }
 
 fn tell(report: &Report<'_>, damaged: Vec<Damaged>, cost: &str) -> Result<(), OpError> {

@@ -91,6 +91,7 @@ impl Lab {
             job: None,
             parent: None,
             problems: 0,
+            mirrored: false,
             counts: SnapshotCounts::default(),
             program: String::new(),
         };

@@ -6,11 +6,16 @@ use std::sync::Arc;
 use super::previous::Earlier;
 use super::{SnapshotOptions, SnapshotSummary};
 use crate::format::entry::Timestamp;
-use crate::format::snapshot::{Mark, RawBytes, Root, Session, Snapshot, StreamRecord};
+use crate::format::snapshot::{RawBytes, Root, Session, Snapshot, StreamRecord};
 use crate::id::{ChunkId, PackId, SessionId, SnapshotId};
 use crate::ops::OpError;
+use crate::ops::store_again::store_again;
 use crate::repo::{Repository, RepositoryError, Writer};
 use crate::storage::ObjectKind;
+use crate::tree::Reach;
+
+/// Looks at the marks after which a snapshot gives up: somebody prunes all the time.
+const MAX_LOOKS: usize = 20;
 
 /// What is announced and what is to be cleaned up.
 pub(super) struct Commit {
@@ -21,10 +26,9 @@ pub(super) struct Commit {
     pub(super) scan_started: Timestamp,
     /// Packs that were there when the index was loaded: all that is taken over lies in them.
     packs: HashSet<PackId>,
-    /// Packs that were condemned by then: nothing new was made to rely on them, and a pruner that
-    /// has not removed them yet sees our root before it does.
-    condemned: HashSet<PackId>,
     checkpoint: Option<SnapshotId>,
+    /// A pruner took this process for dead once: nothing that was known of the packs counts.
+    was_revoked: bool,
 }
 
 impl Commit {
@@ -34,30 +38,21 @@ impl Commit {
         options: &SnapshotOptions,
         paths: Vec<RawBytes>,
     ) -> Result<Self, RepositoryError> {
-        let now = (options.clock)();
         let session = if options.dry_run {
             None
         } else {
             repository.verify_place()?;
-            let id = SessionId::random();
-            repository.begin_session(&Session {
-                id,
-                role: "snapshot".to_owned(),
-                host: options.host.clone(),
-                process: std::process::id(),
-                started: now.into(),
-            })?;
-            Some(id)
+            Some(announce(repository, options)?)
         };
         Ok(Self {
             repository: Arc::clone(repository),
             session,
             host: options.host.clone(),
             paths,
-            scan_started: now,
+            scan_started: (options.clock)(),
             packs: HashSet::new(),
-            condemned: HashSet::new(),
             checkpoint: None,
+            was_revoked: false,
         })
     }
 
@@ -65,10 +60,15 @@ impl Commit {
         &self.paths
     }
 
+    /// The writer's packs belong to the session from now on.
+    pub(super) fn adopt(&self, writer: &Writer) {
+        if let Some(session) = self.session {
+            writer.announce(session);
+        }
+    }
+
     pub(super) fn remember_packs(&mut self) {
-        let index = self.repository.index();
-        self.packs = index.packs().map(|(id, _)| id).collect();
-        self.condemned = index.condemned().collect();
+        self.packs = self.repository.index().packs().map(|(id, _)| id).collect();
     }
 
     /// Publishes how far the run has come and removes its previous checkpoint.
@@ -108,7 +108,7 @@ impl Commit {
         mut summary: SnapshotSummary,
     ) -> Result<SnapshotSummary, OpError> {
         let Some(session) = self.session else { return Ok(summary) };
-        let snapshot = Snapshot {
+        let mut snapshot = Snapshot {
             id: SnapshotId::random(),
             root,
             time: options.time.into(),
@@ -121,57 +121,125 @@ impl Commit {
             job: options.job.clone(),
             parent: earlier.parent.as_ref().map(|parent| parent.id),
             problems: summary.problems,
+            mirrored: true,
             counts: summary.counts,
             program: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let tentative = Root::Tentative { session, snapshot: Box::new(snapshot.clone()) };
         self.repository.publish_root(snapshot.id, &tentative)?;
-        self.look_again(session, writer)?;
+        self.look_again(options, writer, &mut snapshot)?;
         let bytes = self.repository.confirm(&snapshot)?;
         summary.counts.stored_bytes += bytes;
-        self.clean_up(session, snapshot.id, earlier);
+        self.clean_up(snapshot.id, earlier);
         summary.snapshot = Some(snapshot);
         Ok(summary)
     }
 
     /// The look that makes the commit safe against pruners: they list roots after they revoked
-    /// sessions, we list marks and packs after we published the root. Whoever is second sees the
-    /// first. Anything unexpected fails the run; the next one finds all that was stored.
-    fn look_again(&self, session: SessionId, writer: &Writer) -> Result<(), OpError> {
-        if !self.repository.session_exists(session)? {
-            return Err(RepositoryError::Revoked.into());
+    /// sessions, we look for our session and list marks and packs after we published the root.
+    /// Whoever is second sees the first. What lies only in condemned packs is stored again, until a
+    /// look finds nothing more to do.
+    fn look_again(
+        &mut self,
+        options: &SnapshotOptions,
+        writer: &Writer,
+        snapshot: &mut Snapshot,
+    ) -> Result<(), OpError> {
+        for _ in 0..MAX_LOOKS {
+            let Some(session) = self.session else { break };
+            if !self.repository.session_exists(session)? {
+                self.start_over(options, writer, snapshot)?;
+                continue;
+            }
+            if self.nothing_moved(writer)? {
+                return Ok(());
+            }
+            // Lists marks and then packs once more: what it says is as good as what moved us here.
+            self.repository.load_index()?;
+            let mut reach = Reach::new(&self.repository);
+            reach.walk(&snapshot.root).map_err(pruned_away)?;
+            if reach.is_safe() {
+                return Ok(());
+            }
+            store_again(writer, reach.stranded()).map_err(pruned_away)?;
         }
-        let condemned: HashSet<PackId> =
-            self.repository.marks()?.into_iter().flat_map(|mark: Mark| mark.packs).collect();
+        Err(OpError::Refused(
+            "other processes kept pruning what this snapshot needs; nothing was confirmed, and the \
+             next run goes on from here"
+                .to_owned(),
+        ))
+    }
+
+    /// Whether no pack is condemned and every pack that was there or was added still is.
+    fn nothing_moved(&self, writer: &Writer) -> Result<bool, OpError> {
+        if !self.repository.marks()?.is_empty() || self.was_revoked {
+            return Ok(false);
+        }
         let listed =
             self.repository.storage().list(ObjectKind::Pack).map_err(RepositoryError::from)?;
         let present: HashSet<PackId> =
             listed.objects.into_iter().map(|(name, _)| PackId(name.id)).collect();
-        let needed = self.packs.iter().copied().chain(writer.relied_on());
-        let lost = needed
-            .filter(|pack| {
-                (condemned.contains(pack) && !self.condemned.contains(pack))
-                    || !present.contains(pack)
-            })
-            .count();
-        if lost == 0 {
-            return Ok(());
-        }
-        Err(OpError::Refused(format!(
-            "{lost} packs were removed or condemned by a prune while this snapshot was taken; \
-             nothing was confirmed, and the next run stores again what it needs"
-        )))
+        let mut needed = self.packs.iter().copied().chain(writer.relied_on());
+        Ok(needed.all(|pack| present.contains(&pack)))
+    }
+
+    /// A pruner took this process for dead. Under a new session, and a tentative root of that
+    /// session, everything is looked at anew.
+    fn start_over(
+        &mut self,
+        options: &SnapshotOptions,
+        writer: &Writer,
+        snapshot: &mut Snapshot,
+    ) -> Result<(), OpError> {
+        let old = snapshot.id;
+        let session = announce(&self.repository, options)?;
+        self.session = Some(session);
+        writer.announce(session);
+        self.was_revoked = true;
+        snapshot.id = SnapshotId::random();
+        let tentative = Root::Tentative { session, snapshot: Box::new(snapshot.clone()) };
+        self.repository.publish_root(snapshot.id, &tentative)?;
+        Ok(self.repository.remove_root(old)?)
     }
 
     /// Removes what only led up to the snapshot. Nothing of it is needed any more, so nothing that
     /// goes wrong here is an error.
-    fn clean_up(&mut self, session: SessionId, id: SnapshotId, earlier: &Earlier) {
-        self.session = None;
+    fn clean_up(&mut self, id: SnapshotId, earlier: &Earlier) {
         let roots = earlier.stale.iter().copied().chain(self.checkpoint.take()).chain([id]);
         for root in roots {
             let _ = self.repository.remove_root(root);
         }
-        let _ = self.repository.end_session(session);
+        self.abandon();
         let _ = self.repository.storage().sweep_abandoned();
+    }
+}
+
+fn announce(
+    repository: &Repository,
+    options: &SnapshotOptions,
+) -> Result<SessionId, RepositoryError> {
+    let id = SessionId::random();
+    repository.begin_session(&Session {
+        id,
+        role: "snapshot".to_owned(),
+        host: options.host.clone(),
+        process: std::process::id(),
+        started: (options.clock)().into(),
+        identity: options.identity.clone(),
+        forgets: Vec::new(),
+    })?;
+    Ok(id)
+}
+
+/// Something that the snapshot took over is gone: that happens only to a process that slept so
+/// long that it was taken for dead.
+fn pruned_away(error: RepositoryError) -> OpError {
+    match error {
+        RepositoryError::MissingChunk(_) => OpError::Refused(
+            "what this snapshot took over was pruned while this process was taken for dead; \
+             nothing was confirmed, and the next run stores again what it needs"
+                .to_owned(),
+        ),
+        error => error.into(),
     }
 }

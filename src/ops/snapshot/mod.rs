@@ -125,6 +125,7 @@ fn run_in_session(
         repository.observer().event(Event::Total { items, bytes });
     }
     let writer = Writer::new(repository, options.compression);
+    commit.adopt(&writer);
     let shared = Arc::new(Shared::new(&writer, options.threads, &options.interrupted)?);
     repository.observer().event(Event::Phase("reading the sources"));
     let previous = Previous::new(repository, &earlier.bases(), options.force);

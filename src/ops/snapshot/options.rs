@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::format::entry::Timestamp;
-use crate::format::snapshot::{Snapshot, SnapshotCounts};
+use crate::format::snapshot::{ProcessIdentity, Snapshot, SnapshotCounts};
 use crate::source::exclude::Excludes;
 
 /// Where the bytes of a stream come from.
@@ -51,6 +51,8 @@ pub struct SnapshotOptions {
     pub tags: Vec<String>,
     /// The machine's name.
     pub host: String,
+    /// What tells this process from others of the machine, where that can be known.
+    pub identity: Option<ProcessIdentity>,
     /// The user's name.
     pub user: String,
     /// The configured job, if one is run.

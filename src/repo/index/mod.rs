@@ -3,18 +3,19 @@
 
 mod catalogue;
 mod footers;
+mod id_map;
 mod recent;
 mod run;
 mod runs;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use catalogue::{Catalogue, CatalogueError, PackRow};
 use footers::FooterCache;
 pub use footers::PackFooter;
+pub use id_map::{IdHasher, IdMap, IdSet};
 use recent::Recent;
 use run::Place;
 use runs::Runs;
@@ -23,28 +24,6 @@ use crate::codec::Encoding;
 use crate::crypto::ChunkKind;
 use crate::format::pack::Footer;
 use crate::id::{ChunkId, PackId, RepositoryId, SegmentId};
-
-/// Chunk ids are keyed hashes already: their first bytes are as good as any hash of them.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    /// The id's bytes come last, behind their length.
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(head) = bytes.first_chunk() {
-            self.0 = u64::from_le_bytes(*head);
-        }
-    }
-}
-
-/// A map from chunk id.
-pub type IdMap<V> = HashMap<ChunkId, V, BuildHasherDefault<IdHasher>>;
-/// A set of chunk ids.
-pub type IdSet = HashSet<ChunkId, BuildHasherDefault<IdHasher>>;
 
 /// Where a chunk's bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +76,15 @@ impl CacheFolder {
     pub fn path(&self) -> &Path {
         &self.0
     }
+
+    /// Makes the folder, for its owner only, if it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn make(&self) -> std::io::Result<()> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)
+    }
 }
 
 /// The index of one repository.
@@ -148,7 +136,7 @@ impl Index {
         check_key: &[u8; 32],
     ) -> Result<Self, UnusableIndex> {
         if let Some(folder) = &folder {
-            make_private_folder(folder.path())?;
+            folder.make()?;
         }
         let path = folder.as_ref().map(|folder| folder.path().join("index.sqlite"));
         let catalogue = Catalogue::open(path.as_deref(), repository, check_key)?;
@@ -351,14 +339,25 @@ impl Index {
     /// # Errors
     /// When the catalogue is damaged.
     pub fn holder(&self, id: &ChunkId) -> Result<Option<PackId>, UnusableIndex> {
+        Ok(self.standing(id)?.map(|(pack, _)| pack))
+    }
+
+    /// A pack that is not condemned and holds `id`, and the chunk's position in its footer; always
+    /// the same one as long as the index does not change.
+    ///
+    /// # Errors
+    /// When the catalogue is damaged.
+    pub fn standing(&self, id: &ChunkId) -> Result<Option<(PackId, u32)>, UnusableIndex> {
         if let Some(place) = self.recent.place(id)
             && !self.condemned.contains(&place.pack)
             && let Some(row) = self.packs.get(&place.pack)
         {
             // What is in memory was read from authenticated footers, whole ids and all.
-            return Ok(Some(row.id));
+            return Ok(Some((row.id, place.chunk)));
         }
-        self.find(id, |no, footer, _| (!self.condemned.contains(&no)).then_some(footer.id))
+        self.find(id, |no, footer, chunk| {
+            (!self.condemned.contains(&no)).then_some((footer.id, chunk))
+        })
     }
 
     /// Where the bytes of `id` are.
@@ -381,11 +380,6 @@ impl Index {
         })?;
         Ok(found)
     }
-}
-
-fn make_private_folder(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::crypto::header::{ObjectHeader, ObjectType};
 use crate::crypto::seal::{FOOTER_SLOT, ObjectSealer, PartKind};
 use crate::format::pack::{Footer, FooterChunk, Trailer};
 use crate::format::segment::SegmentPack;
-use crate::id::PackId;
+use crate::id::{PackId, SessionId};
 use crate::repo::index::NewPack;
 use crate::repo::{Repository, RepositoryError};
 use crate::storage::{ObjectName, PendingObject};
@@ -56,6 +56,8 @@ struct State {
     totals: WriteTotals,
     /// Finished packs that no index segment lists yet.
     unlisted: Vec<SegmentPack>,
+    /// The session that the packs belong to, if one was announced.
+    session: Option<SessionId>,
     /// Packs handed to the finisher and not done.
     finishing: usize,
     failure: Option<RepositoryError>,
@@ -106,7 +108,7 @@ impl Packer {
             return Err(RepositoryError::Writer(failure.to_string()));
         }
         if state.open[class as usize].is_none() {
-            state.open[class as usize] = Some(self.begin(class)?);
+            state.open[class as usize] = Some(self.begin(class, state.session)?);
         }
         let slot = &mut state.open[class as usize];
         let pack = slot.as_mut().expect("opened just above");
@@ -133,9 +135,13 @@ impl Packer {
         self.hand_over(done)
     }
 
-    fn begin(&self, class: PackClass) -> Result<OpenPack, RepositoryError> {
+    fn begin(
+        &self,
+        class: PackClass,
+        session: Option<SessionId>,
+    ) -> Result<OpenPack, RepositoryError> {
         let repository = &self.repository;
-        let id = PackId::random();
+        let id = session.map_or_else(PackId::random, PackId::of_session);
         let header = ObjectHeader::new(ObjectType::Pack, repository.config().sealing, id.0);
         let expected = match class {
             PackClass::Content => Some(u64::from(repository.config().pack_size)),
@@ -175,6 +181,11 @@ impl Packer {
             }
             None => Ok(std::mem::take(&mut state.unlisted)),
         }
+    }
+
+    /// Packs that are begun from now on belong to `session`.
+    pub(super) fn announce(&self, session: SessionId) {
+        self.state().session = Some(session);
     }
 
     /// What was added so far.

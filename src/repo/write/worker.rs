@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::claims::Claims;
 use super::packer::{PackClass, Packer, WriteTotals};
-use crate::codec::{Codec, EncodeError};
+use crate::codec::{Codec, EncodeError, Encoding};
 use crate::crypto::ChunkKind;
 use crate::format::pack::{FooterChunk, MAX_BLOCK_CHUNKS};
-use crate::id::{ChunkId, PackId, SegmentId};
+use crate::id::{ChunkId, PackId, SegmentId, SessionId};
 use crate::repo::{Repository, RepositoryError};
 
 /// Adds chunks to a repository.
@@ -32,6 +32,12 @@ impl Writer {
         let (packer, finisher) = Packer::start(repository, &claims);
         let repository = Arc::clone(repository);
         Self { repository, claims, packer, finisher: Some(finisher), level }
+    }
+
+    /// Says which session the packs belong to that are begun from now on: as long as it is
+    /// announced, no pruner takes them for garbage.
+    pub fn announce(&self, session: SessionId) {
+        self.packer.announce(session);
     }
 
     /// The repository it writes to.
@@ -136,13 +142,53 @@ impl Worker {
         if self.claims.claim(&self.repository, &id)? {
             let len = u32::try_from(bytes.len())
                 .map_err(|_| RepositoryError::Writer("a chunk is too long".to_owned()))?;
-            self.plain.extend_from_slice(bytes);
-            self.chunks.push(FooterChunk { kind, id, len });
-            if self.plain.len() >= self.block_size || self.chunks.len() >= MAX_BLOCK_CHUNKS {
-                self.flush()?;
-            }
+            self.gather(FooterChunk { kind, id, len }, bytes)?;
         }
         Ok(id)
+    }
+
+    /// Makes sure that the repository will have the `wanted` chunks (by position) of a block that
+    /// was read from one of its packs: `encoded` are its bytes before they were sealed and `plain`
+    /// after they were decoded. A block of which everything is wanted is not compressed again.
+    ///
+    /// # Errors
+    /// As [`Self::store`]; when a chunk is not what its id says.
+    pub fn store_block(
+        &mut self,
+        encoding: Encoding,
+        encoded: &mut Vec<u8>,
+        plain: &[u8],
+        chunks: &[FooterChunk],
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<(), RepositoryError> {
+        if !crate::repo::check_block(&self.repository, plain, chunks).is_empty() {
+            return Err(EncodeError::NotReversible.into());
+        }
+        let mut taken = Vec::with_capacity(chunks.len());
+        for (at, chunk) in chunks.iter().enumerate() {
+            taken.push(wanted(at) && self.claims.claim(&self.repository, &chunk.id)?);
+        }
+        if taken.iter().all(|taken| *taken) {
+            return self.packer.append(self.class, encoding, encoded, chunks);
+        }
+        let mut rest = plain;
+        for (chunk, taken) in chunks.iter().zip(taken) {
+            let (bytes, tail) = rest.split_at(rest.len().min(chunk.len as usize));
+            rest = tail;
+            if taken {
+                self.gather(*chunk, bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn gather(&mut self, chunk: FooterChunk, bytes: &[u8]) -> Result<(), RepositoryError> {
+        self.plain.extend_from_slice(bytes);
+        self.chunks.push(chunk);
+        if self.plain.len() >= self.block_size || self.chunks.len() >= MAX_BLOCK_CHUNKS {
+            self.flush()?;
+        }
+        Ok(())
     }
 
     /// Compresses, verifies and seals what was gathered.

@@ -48,7 +48,7 @@ fn a_new_repository_is_private() {
         assert_eq!(facts.permissions().mode() & 0o7777, expected);
         folders += usize::from(facts.is_dir());
     }
-    assert_eq!(folders, 1 + 9 + 256);
+    assert_eq!(folders, 1 + 10 + 256);
     assert_eq!(files(&path).len(), names.len());
 }
 
@@ -144,12 +144,14 @@ fn folders_that_may_be_empty_may_be_absent() {
     let optional = [
         ObjectName::CONFIG_COPY,
         ObjectName::key_copy(SlotId::random()),
+        ObjectName::snapshot_copy(SnapshotId::random()),
         ObjectName::pack(PackId([0xab; 16])),
         ObjectName::root(SnapshotId::random()),
         ObjectName::session(SessionId::random()),
         ObjectName::mark([1; 16]),
     ];
-    for folder in ["copy/keys", "copy", "packs/ab", "roots", "sessions", "marks"] {
+    for folder in ["copy/keys", "copy/snapshots", "copy", "packs/ab", "roots", "sessions", "marks"]
+    {
         fs::remove_dir(path.join(folder)).unwrap();
     }
     // The folders that the first handle knows are gone for it; a new one starts afresh.

@@ -9,6 +9,7 @@ pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod ls;
 pub(crate) mod man;
+pub(crate) mod prune;
 pub(crate) mod rebuild_index;
 pub(crate) mod restore;
 pub(crate) mod snapshot;

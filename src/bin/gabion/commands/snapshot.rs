@@ -116,6 +116,7 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
     let excludes = excludes(session, &args.exclude, &paths)?;
     let dry_run = args.dry_run;
     let options = SnapshotOptions {
+        identity: crate::machine::identity(),
         paths,
         streams: streams(args.stdin, args.stream),
         allow_empty: args.allow_empty,

@@ -1,0 +1,99 @@
+//! What one prune remembers for the next, in the client's cache. Only a help: without it a dead
+//! session of another machine is given up later, and a list that shrank is not noticed.
+
+use std::collections::BTreeMap;
+
+use super::Prune;
+use super::view::View;
+use crate::id::{PackId, SessionId};
+use crate::ops::OpError;
+use crate::repo::RepositoryError;
+use crate::storage::ObjectKind;
+
+/// A session of another machine that did nothing for so long, by this machine's clock and in the
+/// eyes of two prunes at least, is given up. If it lives, it notices and looks again.
+const GIVEN_UP_AFTER_SECONDS: i64 = 24 * 60 * 60;
+const SNAPSHOTS: &str = "snapshots-seen";
+const SESSIONS: &str = "sessions-seen";
+
+/// Since when a session did not move. A line of the file: its id, seconds, packs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Watched {
+    since: i64,
+    /// Packs of the session that were there.
+    packs: u64,
+}
+
+fn watched(line: &str) -> Option<(&str, Watched)> {
+    let mut words = line.split(' ');
+    let id = words.next()?;
+    let watched =
+        Watched { since: words.next()?.parse().ok()?, packs: words.next()?.parse().ok()? };
+    words.next().is_none().then_some((id, watched))
+}
+
+impl Prune<'_> {
+    fn recall(&self, name: &str) -> Option<String> {
+        std::fs::read_to_string(self.repository.cache_folder()?.path().join(name)).ok()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the cache is no part of the repository")]
+    fn remember(&self, name: &str, text: &str) {
+        if let Some(folder) = self.repository.cache_folder() {
+            let _ = folder.make().and_then(|()| std::fs::write(folder.path().join(name), text));
+        }
+    }
+
+    /// Refuses when most of the snapshots are gone that were there when this client last looked: a
+    /// list that is not whole would make everything garbage.
+    pub(super) fn compare_with_last_time(&self, view: &View<'_>) -> Result<(), OpError> {
+        let seen = self.recall(SNAPSHOTS).unwrap_or_default();
+        let seen: Vec<&str> = seen.lines().collect();
+        let gone = seen.iter().filter(|id| !view.has_snapshot(id)).count();
+        if self.options.accept_fewer || gone < 3 || gone * 2 <= seen.len() {
+            return Ok(());
+        }
+        Err(OpError::Refused(format!(
+            "{gone} of the {} snapshots that were here when this machine last pruned are gone, and \
+             it did not forget them; if that was done elsewhere, say --accept-fewer",
+            seen.len()
+        )))
+    }
+
+    /// Remembers which snapshots there are.
+    pub(super) fn remember_snapshots(&self, view: &View<'_>) {
+        let lines: String = view.snapshot_ids().map(|id| format!("{id}\n")).collect();
+        self.remember(SNAPSHOTS, &lines);
+    }
+
+    /// Which sessions have stood still for very long.
+    pub(super) fn watch(
+        &self,
+        ids: impl Iterator<Item = SessionId>,
+    ) -> Result<Vec<SessionId>, OpError> {
+        let text = self.recall(SESSIONS).unwrap_or_default();
+        let before: BTreeMap<&str, Watched> = text.lines().filter_map(watched).collect();
+        let now = (self.options.clock)().seconds;
+        let mut seen = String::new();
+        let mut still = Vec::new();
+        for id in ids {
+            let packs = self.packs_of(id)?;
+            let known = before.get(&*id.to_string()).filter(|known| known.packs == packs);
+            let since = known.map_or(now, |known| known.since.min(now));
+            if now - since >= GIVEN_UP_AFTER_SECONDS {
+                still.push(id);
+            }
+            seen += &format!("{id} {since} {packs}\n");
+        }
+        self.remember(SESSIONS, &seen);
+        Ok(still)
+    }
+
+    /// How many packs a session has uploaded: while it works there are ever more.
+    fn packs_of(&self, session: SessionId) -> Result<u64, OpError> {
+        let listing = self.repository.storage().list(ObjectKind::Pack);
+        let packs = listing.map_err(RepositoryError::from)?.objects;
+        let its = packs.iter().filter(|(name, _)| PackId(name.id).is_of_session(session));
+        Ok(its.count() as u64)
+    }
+}

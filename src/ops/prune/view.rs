@@ -1,0 +1,184 @@
+//! What the repository holds and what of it is needed, as seen at one moment and brought up to date.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use super::Prune;
+use crate::event::{Event, Problem};
+use crate::format::snapshot::Root;
+use crate::id::{ChunkId, PackId, SessionId, SnapshotId};
+use crate::ops::OpError;
+use crate::repo::{Damaged, RepositoryError};
+use crate::storage::{ObjectKind, ObjectName};
+use crate::tree::{Bits, Reach};
+
+/// A tree that must stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Tree {
+    /// Of the snapshot, or of what may become one.
+    id: SnapshotId,
+    root: ChunkId,
+    confirmed: bool,
+}
+
+/// See the module.
+pub(super) struct View<'r> {
+    reach: Reach<'r>,
+    walked: BTreeSet<Tree>,
+    /// All packs that are there, with their lengths.
+    pub(super) packs: BTreeMap<PackId, u64>,
+    /// All packs that were marked, as far as they are there.
+    marked: HashSet<PackId>,
+    /// Sessions at work, this one too: what they uploaded may be needed soon.
+    sessions: Vec<SessionId>,
+}
+
+impl<'r> View<'r> {
+    /// Lists sessions, marks, packs and roots, in this order, and walks all trees.
+    pub(super) fn take(prune: &Prune<'r>) -> Result<Self, OpError> {
+        let repository = prune.repository;
+        let sessions = prune.all_sessions()?;
+        let marked = marked_packs(prune)?;
+        repository.load_index()?;
+        let mut view = View {
+            reach: Reach::new(repository),
+            walked: BTreeSet::new(),
+            packs: list_packs(prune)?,
+            marked,
+            sessions,
+        };
+        view.walk(prune, &trees(prune)?)?;
+        Ok(view)
+    }
+
+    /// Lists marks, packs and roots again and walks what is new. Everything is walked anew when
+    /// something that was counted on is condemned by somebody else, or gone.
+    pub(super) fn look_again(&mut self, prune: &Prune<'r>) -> Result<(), OpError> {
+        let marked = marked_packs(prune)?;
+        let packs = list_packs(prune)?;
+        let shaken = self.reach.counted_on().any(|pack| {
+            marked.contains(pack) && !self.marked.contains(pack) || !packs.contains_key(pack)
+        });
+        let unknown = packs.keys().any(|id| !self.packs.contains_key(id));
+        if shaken || unknown {
+            prune.repository.load_index()?;
+        }
+        self.packs = packs;
+        self.marked.extend(marked);
+        let marked: Vec<PackId> = self.marked.iter().copied().collect();
+        prune.repository.condemn(&marked);
+        let trees = trees(prune)?;
+        if shaken {
+            self.walked.clear();
+            self.reach = Reach::new(prune.repository);
+        }
+        self.walk(prune, &trees)
+    }
+
+    fn walk(&mut self, prune: &Prune<'r>, trees: &BTreeSet<Tree>) -> Result<(), OpError> {
+        let new: Vec<Tree> = trees.difference(&self.walked).copied().collect();
+        let total = new.len() as u64;
+        prune.repository.observer().event(Event::Total { items: total, bytes: 0 });
+        for tree in new {
+            prune.go_on()?;
+            match self.reach.walk(&tree.root) {
+                Ok(()) => {}
+                // What may become a snapshot checks for itself, before it does.
+                Err(error) if !tree.confirmed && error.is_damage() => {
+                    let subject = ObjectName::root(tree.id).to_string().into();
+                    let message = format!("this unfinished snapshot is not whole: {error}");
+                    let problem = Problem { subject, message };
+                    prune.repository.observer().event(Event::Problem(problem));
+                }
+                Err(error) if error.is_damage() => return Err(not_known(tree.id, &error)),
+                Err(error) => return Err(error.into()),
+            }
+            prune.repository.observer().event(Event::Progress { items: 1, bytes: 0 });
+        }
+        self.walked.clone_from(trees);
+        Ok(())
+    }
+
+    /// What is needed of a pack; nothing when none of it is.
+    pub(super) fn live(&self, pack: &PackId) -> Option<&Bits> {
+        self.reach.live(pack)
+    }
+
+    /// The trees walked so far.
+    pub(super) fn reach(&self) -> &Reach<'r> {
+        &self.reach
+    }
+
+    /// Moves what is counted on in `packs`, which are condemned now, to where else it lies.
+    pub(super) fn count_elsewhere(&mut self, packs: &[PackId]) -> Result<(), RepositoryError> {
+        self.marked.extend(packs);
+        packs.iter().try_for_each(|pack| self.reach.count_elsewhere(pack))
+    }
+
+    /// Takes in packs that this process added, and that stranded chunks lie in them now.
+    pub(super) fn stranded_were_stored(&mut self, prune: &Prune<'r>) -> Result<(), OpError> {
+        self.packs = list_packs(prune)?;
+        Ok(self.reach.stranded_were_stored()?)
+    }
+
+    pub(super) fn belongs_to_somebody(&self, pack: &PackId) -> bool {
+        self.sessions.iter().any(|session| pack.is_of_session(*session))
+    }
+
+    pub(super) fn pack_bytes(&self) -> u64 {
+        self.packs.values().sum()
+    }
+
+    pub(super) fn snapshot_count(&self) -> u64 {
+        self.snapshot_ids().count() as u64
+    }
+
+    pub(super) fn snapshot_ids(&self) -> impl Iterator<Item = SnapshotId> + '_ {
+        self.walked.iter().filter(|tree| tree.confirmed).map(|tree| tree.id)
+    }
+
+    pub(super) fn has_snapshot(&self, id: &str) -> bool {
+        id.parse().is_ok_and(|id| self.snapshot_ids().any(|known| known == id))
+    }
+}
+
+fn list_packs(prune: &Prune<'_>) -> Result<BTreeMap<PackId, u64>, OpError> {
+    let listing = prune.repository.storage().list(ObjectKind::Pack);
+    let objects = listing.map_err(RepositoryError::from)?.objects;
+    Ok(objects.into_iter().map(|(name, len)| (PackId(name.id), len)).collect())
+}
+
+fn marked_packs(prune: &Prune<'_>) -> Result<HashSet<PackId>, OpError> {
+    Ok(prune.repository.marks()?.into_iter().flat_map(|mark| mark.packs).collect())
+}
+
+/// The trees of all snapshots, and of all that may become one.
+fn trees(prune: &Prune<'_>) -> Result<BTreeSet<Tree>, OpError> {
+    let repository = prune.repository;
+    // Roots first: one that is confirmed in between is a snapshot by then.
+    let (roots, damaged_roots) = repository.roots()?;
+    let (snapshots, damaged) = repository.snapshots()?;
+    if let Some(Damaged { object, error }) = damaged.first().or(damaged_roots.first()) {
+        return Err(OpError::Refused(format!(
+            "{object} cannot be read, so it is not known what it needs, and nothing was deleted \
+             ({error}); `gabion check` tells more, `gabion forget` removes a snapshot for good"
+        )));
+    }
+    let confirmed = |id: SnapshotId, root| Tree { id, root, confirmed: true };
+    let mut trees: BTreeSet<Tree> =
+        snapshots.iter().map(|snapshot| confirmed(snapshot.id, snapshot.root)).collect();
+    for (id, root) in roots {
+        let root = match root {
+            Root::Tentative { snapshot, .. } => snapshot.root,
+            Root::Checkpoint { root, .. } => root,
+        };
+        trees.insert(Tree { id, root, confirmed: false });
+    }
+    Ok(trees)
+}
+
+fn not_known(id: SnapshotId, error: &RepositoryError) -> OpError {
+    OpError::Refused(format!(
+        "snapshot {id} is not whole, so it is not known what it needs, and nothing was deleted \
+         ({error}); `gabion check` tells more, `gabion forget` removes a snapshot for good"
+    ))
+}

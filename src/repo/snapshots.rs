@@ -1,0 +1,187 @@
+//! The records of confirmed snapshots. Each lies in the repository twice, because it is all that
+//! leads to the snapshot's data: one copy that is lost or damaged costs nothing and is noticed.
+//!
+//! The copy is published first and the record second; the record is removed first and the copy
+//! second. Who does either says so before (a tentative root, a session that forgets) and takes
+//! that back afterwards, so that half of a pair is always either explained or damage.
+
+use std::collections::{BTreeSet, HashSet};
+
+use super::{Damaged, ReadAll, Repository, RepositoryError};
+use crate::format::snapshot::Snapshot;
+use crate::id::SnapshotId;
+use crate::storage::{ObjectKind, ObjectName, StorageErrorKind};
+
+/// What is known of one of the two copies of a snapshot's record.
+#[derive(Debug)]
+pub enum CopyState {
+    /// It can be read.
+    Whole,
+    /// It is not there, and nothing explains that.
+    Missing,
+    /// It is there and cannot be used.
+    Damaged(RepositoryError),
+}
+
+/// The confirmed snapshots, and what was found on the way to them.
+#[derive(Debug, Default)]
+pub struct SnapshotRecords {
+    /// All that can be read from one of their copies, oldest first.
+    pub snapshots: Vec<Snapshot>,
+    /// Those of which neither copy can be read.
+    pub damaged: Vec<Damaged>,
+    /// Copies that should be there and are not, or cannot be read, while the other one can.
+    pub lost_copies: Vec<(ObjectName, CopyState)>,
+}
+
+/// Which copies the listings show, and what explains that one of a pair is not among them.
+struct Listings {
+    originals: BTreeSet<SnapshotId>,
+    copies: BTreeSet<SnapshotId>,
+    /// Being confirmed: the record may not be there yet, and then the snapshot does not exist.
+    tentative: HashSet<SnapshotId>,
+    /// Being removed: they count as removed.
+    forgotten: HashSet<SnapshotId>,
+}
+
+impl Repository {
+    /// All confirmed snapshots, oldest first, and the ones that cannot be read.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn snapshots(&self) -> Result<ReadAll<Snapshot>, RepositoryError> {
+        let found = self.snapshot_records(false)?;
+        Ok((found.snapshots, found.damaged))
+    }
+
+    /// All confirmed snapshots; with `both`, each copy is read though the other one is whole.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn snapshot_records(&self, both: bool) -> Result<SnapshotRecords, RepositoryError> {
+        let listed = self.list_snapshots()?;
+        let mut found = SnapshotRecords::default();
+        let ids: BTreeSet<SnapshotId> = listed.originals.union(&listed.copies).copied().collect();
+        for id in ids.into_iter().filter(|id| !listed.forgotten.contains(id)) {
+            let unconfirmed = listed.tentative.contains(&id) && !listed.originals.contains(&id);
+            if !unconfirmed {
+                self.read_pair(id, &listed, both, &mut found)?;
+            }
+        }
+        found.snapshots.sort_by_key(|snapshot| (snapshot.time, snapshot.id));
+        Ok(found)
+    }
+
+    /// What explains half a pair is listed after the pairs: it is published before them and
+    /// removed after them.
+    fn list_snapshots(&self) -> Result<Listings, RepositoryError> {
+        let ids = |kind| -> Result<Vec<SnapshotId>, RepositoryError> {
+            let listing = self.storage.list(kind)?;
+            Ok(listing.objects.into_iter().map(|(name, _)| SnapshotId(name.id)).collect())
+        };
+        let originals = ids(ObjectKind::Snapshot)?.into_iter().collect();
+        let copies = ids(ObjectKind::SnapshotCopy)?.into_iter().collect();
+        let tentative = ids(ObjectKind::Root)?.into_iter().collect();
+        let sessions = self.sessions()?.0;
+        let forgotten = sessions.into_iter().flat_map(|session| session.forgets).collect();
+        Ok(Listings { originals, copies, tentative, forgotten })
+    }
+
+    fn read_pair(
+        &self,
+        id: SnapshotId,
+        listed: &Listings,
+        both: bool,
+        found: &mut SnapshotRecords,
+    ) -> Result<(), RepositoryError> {
+        let (name, copy_name) = (ObjectName::snapshot(id), ObjectName::snapshot_copy(id));
+        let first = self.read_copy(name, id)?;
+        let look_at_copy = both || first.is_err();
+        let second = match look_at_copy {
+            true => self.read_copy(copy_name, id)?,
+            false => Err(CopyState::Whole),
+        };
+        let explained = listed.tentative.contains(&id);
+        match (first, second) {
+            (Ok(snapshot), second) => {
+                let missed = match second {
+                    Ok(copy) if copy == snapshot => None,
+                    Ok(_) => Some(CopyState::Damaged(differs(copy_name))),
+                    Err(CopyState::Whole) => None,
+                    Err(CopyState::Missing) if explained || !snapshot.mirrored => None,
+                    Err(state) => Some(state),
+                };
+                found.lost_copies.extend(missed.map(|state| (copy_name, state)));
+                found.snapshots.push(snapshot);
+            }
+            (Err(state), Ok(snapshot)) => {
+                found.lost_copies.push((name, state));
+                found.snapshots.push(snapshot);
+            }
+            (Err(CopyState::Damaged(error)), Err(_)) => {
+                found.damaged.push(Damaged { object: name, error });
+            }
+            (Err(_), Err(CopyState::Damaged(error))) => {
+                found.damaged.push(Damaged { object: copy_name, error });
+            }
+            // Both are gone: removed since they were listed.
+            (Err(_), Err(_)) => {}
+        }
+        Ok(())
+    }
+
+    /// One copy of a record. Trouble with one object is that object's: the other copy may do.
+    fn read_copy(
+        &self,
+        name: ObjectName,
+        id: SnapshotId,
+    ) -> Result<Result<Snapshot, CopyState>, RepositoryError> {
+        let error = match self.read_record::<Snapshot>(name, "snapshot") {
+            Ok(snapshot) if snapshot.id == id => return Ok(Ok(snapshot)),
+            Ok(_) => RepositoryError::Damaged {
+                object: name.to_string(),
+                reason: "it names itself otherwise".to_owned(),
+            },
+            Err(RepositoryError::Storage(error)) => match error.kind {
+                StorageErrorKind::NotFound => return Ok(Err(CopyState::Missing)),
+                StorageErrorKind::PlaceLost => return Err(error.into()),
+                _ => error.into(),
+            },
+            Err(error) => error,
+        };
+        Ok(Err(CopyState::Damaged(error)))
+    }
+
+    /// Confirms a snapshot: from here on it exists. The place is looked at once more before. A
+    /// tentative root must have announced it.
+    ///
+    /// # Errors
+    /// When the place holds another repository by now, or storage fails.
+    pub fn confirm(&self, snapshot: &Snapshot) -> Result<u64, RepositoryError> {
+        self.verify_place()?;
+        let snapshot = Snapshot { mirrored: true, ..snapshot.clone() };
+        let copy = self.publish_record(ObjectName::snapshot_copy(snapshot.id), &snapshot)?;
+        Ok(copy + self.publish_record(ObjectName::snapshot(snapshot.id), &snapshot)?)
+    }
+
+    /// Removes both copies of the records of `snapshots`, in an order that leaves no snapshot half
+    /// removed in a way that could be taken for damage, as long as a session says that it forgets
+    /// them. Their data stays, until it is pruned.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn remove_records(&self, snapshots: &[SnapshotId]) -> Result<(), RepositoryError> {
+        for id in snapshots {
+            self.storage.delete(ObjectName::snapshot(*id))?;
+        }
+        for id in snapshots {
+            self.storage.delete(ObjectName::snapshot_copy(*id))?;
+        }
+        Ok(())
+    }
+}
+
+fn differs(name: ObjectName) -> RepositoryError {
+    let reason = "it is not the same as the record".to_owned();
+    RepositoryError::Damaged { object: name.to_string(), reason }
+}

@@ -1,0 +1,192 @@
+//! Which chunks trees need, and which copy of each is counted on.
+//!
+//! A chunk may lie in several packs. One copy, in a pack that is not condemned, is chosen to be the
+//! live one; the others are garbage. A needed chunk that lies only in condemned packs is stranded:
+//! it must be stored again before they go.
+
+use std::collections::HashMap;
+
+use super::PageReader;
+use crate::crypto::ChunkKind;
+use crate::format::entry::{Content, ContentItem};
+use crate::format::page::{ContentPage, Leaf, Page};
+use crate::id::{ChunkId, PackId};
+use crate::repo::index::IdMap;
+use crate::repo::{Repository, RepositoryError};
+
+/// A growing set of small numbers.
+#[derive(Debug, Clone, Default)]
+pub struct Bits(Vec<u64>);
+
+impl Bits {
+    /// Adds `number`; whether it was not in the set.
+    pub fn insert(&mut self, number: u32) -> bool {
+        let (word, bit) = (number as usize / 64, 1 << (number % 64));
+        if word >= self.0.len() {
+            self.0.resize(word + 1, 0);
+        }
+        let is_new = self.0[word] & bit == 0;
+        self.0[word] |= bit;
+        is_new
+    }
+
+    /// Whether `number` is in the set.
+    pub fn contains(&self, number: u32) -> bool {
+        self.0.get(number as usize / 64).is_some_and(|word| word & (1 << (number % 64)) != 0)
+    }
+}
+
+/// What is needed by the trees walked so far. Memory grows by a bit for each chunk that is needed.
+pub struct Reach<'r> {
+    repository: &'r Repository,
+    reader: PageReader<'r>,
+    live: HashMap<PackId, Bits>,
+    stranded: IdMap<ChunkKind>,
+    waiting: Vec<(ChunkKind, ChunkId)>,
+}
+
+impl std::fmt::Debug for Reach<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Reach({} packs, {} stranded)", self.live.len(), self.stranded.len())
+    }
+}
+
+impl<'r> Reach<'r> {
+    /// Nothing yet. The index must be loaded; what it takes for condemned counts as condemned.
+    pub fn new(repository: &'r Repository) -> Self {
+        Self {
+            repository,
+            reader: PageReader::new(repository),
+            live: HashMap::new(),
+            stranded: IdMap::default(),
+            waiting: Vec::new(),
+        }
+    }
+
+    /// Adds all that the tree below `root` needs. Pages that other trees share are walked once.
+    ///
+    /// # Errors
+    /// When a needed chunk is in no pack, or a page cannot be read.
+    pub fn walk(&mut self, root: &ChunkId) -> Result<(), RepositoryError> {
+        self.waiting.clear();
+        self.need(ChunkKind::Page, root)?;
+        while let Some((kind, id)) = self.waiting.pop() {
+            match kind {
+                ChunkKind::Page => match self.reader.page(&id)? {
+                    Page::Upper(upper) => {
+                        for child in &upper.children {
+                            self.need(ChunkKind::Page, &child.id)?;
+                        }
+                    }
+                    Page::Leaf(leaf) => self.leaf(&leaf)?,
+                },
+                _ => match self.reader.content_page(&id)? {
+                    ContentPage::Items(items) => self.items(&items)?,
+                    ContentPage::Children { children, .. } => {
+                        for child in &children {
+                            self.need(ChunkKind::ContentPage, &child.id)?;
+                        }
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn leaf(&mut self, leaf: &Leaf) -> Result<(), RepositoryError> {
+        for at in 0..leaf.len() {
+            match leaf.content(at) {
+                Content::Empty | Content::Inline(_) => {}
+                Content::Items(items) => self.items(items)?,
+                Content::Paged { root, .. } => self.need(ChunkKind::ContentPage, root)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn items(&mut self, items: &[ContentItem]) -> Result<(), RepositoryError> {
+        for item in items {
+            if let ContentItem::Chunk { id, .. } = item {
+                self.need(ChunkKind::Content, id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a chunk as needed; a page that was not needed before is walked later.
+    fn need(&mut self, kind: ChunkKind, id: &ChunkId) -> Result<(), RepositoryError> {
+        let is_new = match self.repository.standing(id)? {
+            Some((pack, position)) => self.live.entry(pack).or_default().insert(position),
+            None if self.stranded.contains_key(id) => false,
+            // Not on the word of a cache alone: this looks again, in a new index.
+            None if self.repository.is_anywhere(id)? => self.stranded.insert(*id, kind).is_none(),
+            None => return Err(RepositoryError::MissingChunk(*id)),
+        };
+        if is_new && kind != ChunkKind::Content {
+            self.waiting.push((kind, *id));
+        }
+        Ok(())
+    }
+
+    /// The chunks of `pack`, by position in its footer, that are needed and counted on there.
+    pub fn live(&self, pack: &PackId) -> Option<&Bits> {
+        self.live.get(pack)
+    }
+
+    /// The packs in which needed chunks are counted on.
+    pub fn counted_on(&self) -> impl Iterator<Item = &PackId> {
+        self.live.keys()
+    }
+
+    /// Counts what was counted on in `pack`, which is condemned by now, where else it lies.
+    ///
+    /// # Errors
+    /// When it is nowhere else and the index cannot be read.
+    pub fn count_elsewhere(&mut self, pack: &PackId) -> Result<(), RepositoryError> {
+        let Some(live) = self.live.remove(pack) else { return Ok(()) };
+        let footer = self.repository.index().pack_footer(pack)?;
+        let chunks = footer.iter().flat_map(|pack| pack.footer.chunks.iter().zip(0u32..));
+        for (chunk, _) in chunks.filter(|(_, at)| live.contains(*at)) {
+            self.need(chunk.kind, &chunk.id)?;
+        }
+        Ok(())
+    }
+
+    /// Counts the stranded chunks where they were stored again.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn stranded_were_stored(&mut self) -> Result<(), RepositoryError> {
+        for (id, kind) in std::mem::take(&mut self.stranded) {
+            self.need(kind, &id)?;
+        }
+        Ok(())
+    }
+
+    /// Needed chunks that lie only in condemned packs.
+    pub fn stranded(&self) -> impl Iterator<Item = (ChunkKind, ChunkId)> + '_ {
+        self.stranded.iter().map(|(id, kind)| (*kind, *id))
+    }
+
+    /// Whether no needed chunk is stranded.
+    pub fn is_safe(&self) -> bool {
+        self.stranded.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_new_once() {
+        let mut bits = Bits::default();
+        for number in [0, 63, 64, 1000] {
+            assert!(!bits.contains(number));
+            assert!(bits.insert(number));
+            assert!(!bits.insert(number));
+            assert!(bits.contains(number));
+        }
+        assert!(!bits.contains(65));
+    }
+}
