@@ -12,10 +12,11 @@ pub mod list;
 pub mod read_content;
 mod resolve;
 pub mod restore;
+pub mod retention;
 pub mod snapshot;
 pub mod stats;
 #[cfg(test)]
 mod test_support;
 
 pub use error::{OpError, StreamFailure};
-pub use resolve::{SnapshotSpec, find_snapshot};
+pub use resolve::{SnapshotSpec, current, find_snapshot, replaced};

@@ -1,11 +1,14 @@
 //! Sealed small objects: snapshots, roots, sessions, marks and index segments.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Repository, RepositoryError};
 use crate::crypto::header::ObjectType;
 use crate::crypto::seal::{open_object, seal_object};
+use crate::format::entry::Timestamp;
 use crate::format::segment::{self, MAX_SEGMENT_LEN, SegmentPack};
 use crate::format::snapshot::{self, MAX_RECORD_LEN, Mark, Root, Session, Snapshot};
 use crate::id::{SegmentId, SessionId, SnapshotId};
@@ -38,6 +41,21 @@ fn object_type(kind: ObjectKind) -> ObjectType {
         | ObjectKind::ConfigCopy
         | ObjectKind::Key
         | ObjectKind::KeyCopy => ObjectType::Pack,
+    }
+}
+
+fn timestamp(time: SystemTime) -> Timestamp {
+    let nanos = |since: Duration| since.subsec_nanos();
+    let seconds = |since: Duration| i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => Timestamp { seconds: seconds(since), nanos: nanos(since) },
+        Err(before) if nanos(before.duration()) == 0 => {
+            Timestamp { seconds: -seconds(before.duration()), nanos: 0 }
+        }
+        Err(before) => Timestamp {
+            seconds: -1 - seconds(before.duration()),
+            nanos: 1_000_000_000 - nanos(before.duration()),
+        },
     }
 }
 
@@ -129,6 +147,40 @@ impl Repository {
         self.publish_record(ObjectName::snapshot(snapshot.id), snapshot)
     }
 
+    /// Whether the snapshot is there.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn snapshot_exists(&self, id: SnapshotId) -> Result<bool, RepositoryError> {
+        self.has(ObjectName::snapshot(id))
+    }
+
+    /// When the snapshot's object was stored, by the clock of the place; nothing when it is not
+    /// there.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn snapshot_stored(&self, id: SnapshotId) -> Result<Option<Timestamp>, RepositoryError> {
+        match self.storage.modified(ObjectName::snapshot(id)) {
+            Ok(time) => Ok(Some(timestamp(time))),
+            Err(error) if error.kind == StorageErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes the records of snapshots, in this order; what is not there counts as removed. Their
+    /// chunks stay.
+    ///
+    /// # Errors
+    /// When the place is lost or storage fails; the ones before are removed then.
+    pub fn remove_snapshots(&self, ids: &[SnapshotId]) -> Result<(), RepositoryError> {
+        self.verify_place()?;
+        for id in ids {
+            self.storage.delete(ObjectName::snapshot(*id))?;
+        }
+        Ok(())
+    }
+
     /// Publishes a root that is not a confirmed snapshot.
     ///
     /// # Errors
@@ -167,7 +219,11 @@ impl Repository {
     /// # Errors
     /// When storage fails.
     pub fn session_exists(&self, id: SessionId) -> Result<bool, RepositoryError> {
-        match self.storage.len(ObjectName::session(id)) {
+        self.has(ObjectName::session(id))
+    }
+
+    fn has(&self, name: ObjectName) -> Result<bool, RepositoryError> {
+        match self.storage.len(name) {
             Ok(_) => Ok(true),
             Err(error) if error.kind == StorageErrorKind::NotFound => Ok(false),
             Err(error) => Err(error.into()),

@@ -148,6 +148,8 @@ fn records() {
         paths: vec![RawBytes(b"/a".to_vec()), RawBytes(b"/\xff".to_vec())],
         streams: vec![stream],
         tags: vec!["nightly".into()],
+        pinned: false,
+        formerly: Vec::new(),
         job: Some("aiida".into()),
         parent: Some(SnapshotId([3; 16])),
         problems: 1,

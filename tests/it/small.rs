@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use gabion::crypto::ChunkKind;
 use gabion::crypto::header::ObjectType;
@@ -147,6 +148,8 @@ pub(crate) fn store(
         paths: vec![RawBytes(b"/".to_vec())],
         streams: Vec::new(),
         tags: Vec::new(),
+        pinned: false,
+        formerly: Vec::new(),
         job: None,
         parent: None,
         problems: 0,
@@ -295,6 +298,11 @@ impl<S: Storage + Clone + 'static> Storage for FailAt<S> {
     fn len(&self, name: ObjectName) -> Result<u64, StorageError> {
         self.call("measure", name)?;
         self.inner.len(name)
+    }
+
+    fn modified(&self, name: ObjectName) -> Result<SystemTime, StorageError> {
+        self.call("measure", name)?;
+        self.inner.modified(name)
     }
 
     fn list(&self, kind: ObjectKind) -> Result<Listing, StorageError> {

@@ -220,6 +220,8 @@ fn records() {
         paths: vec![RawBytes(b"/home".to_vec()), RawBytes(b"/\xff".to_vec())],
         streams: vec![stream],
         tags: vec!["daily".to_owned()],
+        pinned: false,
+        formerly: Vec::new(),
         job: Some("aiida".to_owned()),
         parent: Some(SnapshotId([3; 16])),
         problems: 1,

@@ -118,6 +118,8 @@ impl Commit {
             paths: self.paths.clone(),
             streams,
             tags: options.tags.clone(),
+            pinned: false,
+            formerly: Vec::new(),
             job: options.job.clone(),
             parent: earlier.parent.as_ref().map(|parent| parent.id),
             problems: summary.problems,
