@@ -3,11 +3,13 @@
 //! Every operation takes the repository and its options, tells an observer what happens, and
 //! returns one summary. Findings that do not stop it are events and are counted in the summary.
 
+pub mod amend;
 pub mod cat;
 pub mod check;
 pub mod diff;
 mod error;
 pub mod find;
+pub mod forget;
 pub mod list;
 pub mod read_content;
 mod resolve;
