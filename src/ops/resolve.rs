@@ -100,6 +100,10 @@ pub(super) fn find_among(mut snapshots: Vec<Snapshot>, wanted: &str) -> Result<S
         let newest = snapshots.pop();
         return newest.ok_or_else(|| OpError::UnknownSnapshot("(it has none yet)".to_owned()));
     }
+    // Whatever another one claims to have been: a whole id names the snapshot that has it.
+    if let Some(at) = snapshots.iter().position(|snapshot| snapshot.id.to_string() == wanted) {
+        return Ok(snapshots.swap_remove(at));
+    }
     let fits = |id: &SnapshotId| begins_with(id, wanted);
     snapshots.retain(|snapshot| fits(&snapshot.id) || snapshot.formerly.iter().any(fits));
     match snapshots.len() {

@@ -157,6 +157,13 @@ fn records() {
         program: "0.1.0".into(),
     };
     assert_golden("snapshot", &snapshot::encode(&taken));
+    let amended = Snapshot {
+        id: SnapshotId([7; 16]),
+        pinned: true,
+        formerly: vec![SnapshotId([8; 16]), SnapshotId([1; 16])],
+        ..taken.clone()
+    };
+    assert_golden("snapshot-amended", &snapshot::encode(&amended));
     let session = SessionId([6; 16]);
     let tentative = Root::Tentative { session, snapshot: Box::new(taken) };
     assert_golden("root-tentative", &snapshot::encode(&tentative));

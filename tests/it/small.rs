@@ -221,18 +221,31 @@ pub(crate) fn notes(recorder: &Recorder) -> Vec<String> {
     recorder.events().into_iter().filter_map(text).collect()
 }
 
-/// A storage whose n-th call, of whatever method, fails.
+/// What happens at the chosen call.
+#[derive(Debug, Clone)]
+enum Then<S> {
+    Fail(StorageErrorKind),
+    /// Somebody else does something to the storage, and the call goes on.
+    Meddle(fn(&S)),
+}
+
+/// A storage whose n-th call, of whatever method, fails, or finds that somebody else was faster.
 #[derive(Debug, Clone)]
 pub(crate) struct FailAt<S> {
     inner: S,
     calls: Arc<AtomicU64>,
     at: u64,
-    kind: StorageErrorKind,
+    then: Then<S>,
 }
 
 impl<S> FailAt<S> {
     pub(crate) fn new(inner: S, at: u64, kind: StorageErrorKind) -> Self {
-        Self { inner, calls: Arc::default(), at, kind }
+        Self { inner, calls: Arc::default(), at, then: Then::Fail(kind) }
+    }
+
+    /// One whose n-th call finds what `meddle` did directly before.
+    pub(crate) fn meddling(inner: S, at: u64, meddle: fn(&S)) -> Self {
+        Self { inner, calls: Arc::default(), at, then: Then::Meddle(meddle) }
     }
 
     /// Whether the call that was to fail was made.
@@ -242,7 +255,12 @@ impl<S> FailAt<S> {
 
     fn call(&self, operation: &'static str, object: impl ToString) -> Result<(), StorageError> {
         if self.calls.fetch_add(1, Ordering::SeqCst) + 1 == self.at {
-            return Err(StorageError::new(operation, object.to_string(), self.kind));
+            match self.then {
+                Then::Fail(kind) => {
+                    return Err(StorageError::new(operation, object.to_string(), kind));
+                }
+                Then::Meddle(meddle) => meddle(&self.inner),
+            }
         }
         Ok(())
     }

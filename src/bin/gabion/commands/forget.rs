@@ -35,8 +35,6 @@ pub(crate) struct Args {
     /// The snapshots that go
     #[arg(value_name = "SNAP")]
     snapshots: Vec<String>,
-    #[command(flatten)]
-    keep: KeepArgs,
     /// What the snapshots that are judged together have in common: host, paths, job and tags, with
     /// commas between them; '' for all together [default: host,paths,job]
     #[arg(long, value_name = "WORDS")]
@@ -52,6 +50,9 @@ pub(crate) struct Args {
     /// Refuse a policy that removes a larger share of the snapshots, when it is more than 3
     #[arg(long, value_name = "P%", default_value = "50%", value_parser = parse_percent)]
     max_share: u8,
+    // Last, because all that follows would come under its heading.
+    #[command(flatten)]
+    keep: KeepArgs,
 }
 
 #[derive(Serialize)]
