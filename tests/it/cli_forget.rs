@@ -293,3 +293,39 @@ fn a_repository_that_cannot_be_written_to_says_so() {
     forbid(0o700);
     assert_eq!(objects(&sandbox), before);
 }
+
+#[test]
+fn killed_at_each_step_of_a_change_the_snapshot_is_there_and_the_next_change_ends_it() {
+    if !sandbox_has("strace") {
+        eprintln!("not run: strace is not installed");
+        return;
+    }
+    // Each call has a count of its own.
+    for (call, wanted) in [("fsync", 9), ("renameat2", 3), ("unlinkat", 3)] {
+        let met = (1..).take_while(|at| killed_in_a_change(call, *at)).count();
+        assert!(met >= wanted, "the sweep met only {met} of {call}");
+    }
+}
+
+/// Kills a change when it makes this call for this time, and says whether it did so.
+fn killed_in_a_change(call: &str, at: usize) -> bool {
+    let (sandbox, ids_before) = of_days(1);
+    let old = &ids_before[0];
+    let inject = format!("inject={call}:signal=KILL:when={at}");
+    let script = format!("strace -f -o trace -e {inject} $GABION pin {old}; test $? = 137");
+    let was_killed = sandbox.shell(&script).run().ended_well();
+    let there = ids(&sandbox).len();
+    assert!((1..=2).contains(&there), "{call} {at}");
+    let file = format!("{old}:{}", sandbox.path("src/file").display());
+    let cat = sandbox.gabion(["cat", &file]).run().success();
+    assert_eq!(cat.stdout(), "content", "{call} {at}");
+    sandbox.gabion(["pin", old]).run().success();
+    let json = sandbox.gabion(["snapshots", "--json"]).run().success().json_lines();
+    assert_eq!((json.len(), &json[0]["pinned"]), (1, &true.into()), "{call} {at}");
+    sandbox.gabion(["check", "--read-data"]).run().success();
+    was_killed
+}
+
+fn sandbox_has(program: &str) -> bool {
+    Sandbox::new().shell(&format!("command -v {program}")).run().ended_well()
+}
