@@ -133,6 +133,12 @@ pub struct Snapshot {
     /// Free words to find it by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// Whether no policy may forget it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub pinned: bool,
+    /// The ids that it had before its tags or its pin were changed, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub formerly: Vec<SnapshotId>,
     /// The job that took it, if a configured one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
@@ -150,6 +156,34 @@ pub struct Snapshot {
     pub counts: SnapshotCounts,
     /// Version of the program that took it.
     pub program: String,
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+impl Snapshot {
+    /// Whether this record stands in the place of `old`: it says that it was `old` before, and
+    /// differs in nothing but id, tags and pin. Saying so is not enough, because anybody who can
+    /// write snapshots can say so of any other; one that holds the same is at least no loss.
+    pub fn replaces(&self, old: &Self) -> bool {
+        let knows = |id: &SnapshotId| self.formerly.contains(id);
+        knows(&old.id)
+            && old.formerly.iter().all(knows)
+            && !old.formerly.contains(&self.id)
+            && self.without_labels() == old.without_labels()
+    }
+
+    /// What no change of tags or pin touches.
+    fn without_labels(&self) -> Self {
+        Self {
+            id: SnapshotId([0; 16]),
+            tags: Vec::new(),
+            pinned: false,
+            formerly: Vec::new(),
+            ..self.clone()
+        }
+    }
 }
 
 /// A root that is not (or not yet) a confirmed snapshot.
@@ -278,6 +312,8 @@ mod tests {
                 format: None,
             }],
             tags: vec!["nightly".into()],
+            pinned: false,
+            formerly: Vec::new(),
             job: None,
             parent: Some(SnapshotId([3; 16])),
             problems: 0,
@@ -293,6 +329,36 @@ mod tests {
         assert_eq!(decode::<Snapshot>("snapshot", &bytes).unwrap(), snapshot());
         let root = Root::Tentative { session: SessionId([4; 16]), snapshot: Box::new(snapshot()) };
         assert_eq!(decode::<Root>("root", &encode(&root)).unwrap(), root);
+    }
+
+    #[test]
+    fn a_record_replaces_only_what_it_names_and_equals() {
+        let old = snapshot();
+        let id = SnapshotId([9; 16]);
+        let new = Snapshot {
+            id,
+            tags: Vec::new(),
+            pinned: true,
+            formerly: vec![SnapshotId([8; 16]), old.id],
+            ..old.clone()
+        };
+        assert!(new.replaces(&old));
+        assert!(!old.replaces(&new) && !new.replaces(&new) && !old.replaces(&old));
+        assert!(!Snapshot { formerly: Vec::new(), ..new.clone() }.replaces(&old));
+        assert!(
+            !Snapshot { root: ChunkId([7; 32]), ..new.clone() }.replaces(&old),
+            "other content"
+        );
+        assert!(!Snapshot { problems: 1, ..new.clone() }.replaces(&old));
+        let moment = Moment { seconds: 1, nanos: 0 };
+        assert!(!Snapshot { time: moment, ..new.clone() }.replaces(&old));
+        let unknown = Snapshot { formerly: vec![SnapshotId([7; 16])], ..old.clone() };
+        assert!(!new.replaces(&unknown), "it does not know all of its history");
+        let circle = Snapshot { formerly: vec![id], ..old.clone() };
+        let own = Snapshot { formerly: vec![old.id, id], ..new };
+        assert!(!own.replaces(&circle) && !circle.replaces(&own), "neither of a circle");
+        let bytes = encode(&own);
+        assert_eq!(decode::<Snapshot>("snapshot", &bytes).unwrap(), own);
     }
 
     #[test]

@@ -3,16 +3,19 @@
 //! Every operation takes the repository and its options, tells an observer what happens, and
 //! returns one summary. Findings that do not stop it are events and are counted in the summary.
 
+pub mod amend;
 pub mod cat;
 pub mod check;
 pub mod diff;
 mod error;
 pub mod find;
+pub mod forget;
 pub mod list;
 pub mod prune;
 pub mod read_content;
 mod resolve;
 pub mod restore;
+pub mod retention;
 pub mod snapshot;
 pub mod stats;
 mod store_again;
@@ -20,4 +23,4 @@ mod store_again;
 mod test_support;
 
 pub use error::{OpError, StreamFailure};
-pub use resolve::{SnapshotSpec, find_snapshot};
+pub use resolve::{SnapshotSpec, current, find_snapshot, replaced};

@@ -1,10 +1,12 @@
 //! How users name a snapshot and what is in it: `latest`, an id or its beginning, `SNAP:PATH`.
 
+use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
 
 use super::OpError;
 use crate::format::path;
 use crate::format::snapshot::Snapshot;
+use crate::id::SnapshotId;
 use crate::repo::Repository;
 
 /// Fewest digits of an id that name a snapshot.
@@ -54,19 +56,56 @@ impl FromStr for SnapshotSpec {
     }
 }
 
-/// The snapshot that `wanted` names: `latest` is the newest by time.
+/// The records that are there although another one [stands in their place](Snapshot::replaces),
+/// each with the id of the one that does and is not replaced itself. There are some only after an
+/// interruption.
+pub fn replaced<'s>(
+    snapshots: impl IntoIterator<Item = &'s Snapshot>,
+) -> HashMap<SnapshotId, SnapshotId> {
+    let by_id: HashMap<SnapshotId, &Snapshot> =
+        snapshots.into_iter().map(|snapshot| (snapshot.id, snapshot)).collect();
+    let mut pairs = Vec::new();
+    for new in by_id.values() {
+        let there = new.formerly.iter().filter_map(|id| by_id.get(id));
+        pairs.extend(there.filter(|old| new.replaces(old)).map(|old| (old.id, new.id)));
+    }
+    let gone: HashSet<SnapshotId> = pairs.iter().map(|(old, _)| *old).collect();
+    // What replaces a successor replaces what that one replaced, too, so a last one is always found;
+    // of several, it is the same one each time.
+    pairs.retain(|(_, new)| !gone.contains(new));
+    pairs.sort_unstable();
+    pairs.into_iter().collect()
+}
+
+/// The snapshots that are not [`replaced`], in the order given.
+pub fn current(mut snapshots: Vec<Snapshot>) -> Vec<Snapshot> {
+    let replaced = replaced(&snapshots);
+    snapshots.retain(|snapshot| !replaced.contains_key(&snapshot.id));
+    snapshots
+}
+
+/// The snapshot that `wanted` names: `latest` is the newest by time; an id, or the beginning of
+/// one, may also be one that the snapshot had before its tags or its pin were changed.
 ///
 /// # Errors
 /// When there is none, or `wanted` could be several.
 pub fn find_snapshot(repository: &Repository, wanted: &str) -> Result<Snapshot, OpError> {
-    let (mut snapshots, _) = repository.snapshots()?;
+    let (snapshots, _) = repository.snapshots()?;
+    find_among(current(snapshots), wanted)
+}
+
+/// As [`find_snapshot`], among the current snapshots of a repository, oldest first.
+pub(super) fn find_among(mut snapshots: Vec<Snapshot>, wanted: &str) -> Result<Snapshot, OpError> {
     if wanted == "latest" {
         let newest = snapshots.pop();
         return newest.ok_or_else(|| OpError::UnknownSnapshot("(it has none yet)".to_owned()));
     }
-    let digits = wanted.len() >= MIN_PREFIX && wanted.bytes().all(|b| b.is_ascii_hexdigit());
-    let wanted_id = wanted.to_ascii_lowercase();
-    snapshots.retain(|snapshot| digits && snapshot.id.to_string().starts_with(&wanted_id));
+    // Whatever another one claims to have been: a whole id names the snapshot that has it.
+    if let Some(at) = snapshots.iter().position(|snapshot| snapshot.id.to_string() == wanted) {
+        return Ok(snapshots.swap_remove(at));
+    }
+    let fits = |id: &SnapshotId| begins_with(id, wanted);
+    snapshots.retain(|snapshot| fits(&snapshot.id) || snapshot.formerly.iter().any(fits));
     match snapshots.len() {
         1 => Ok(snapshots.remove(0)),
         0 => Err(OpError::UnknownSnapshot(wanted.to_owned())),
@@ -77,9 +116,50 @@ pub fn find_snapshot(repository: &Repository, wanted: &str) -> Result<Snapshot, 
     }
 }
 
+/// Whether `wanted` is the id or a beginning of it that is long enough.
+pub(super) fn begins_with(id: &SnapshotId, wanted: &str) -> bool {
+    let digits = wanted.len() >= MIN_PREFIX && wanted.bytes().all(|b| b.is_ascii_hexdigit());
+    digits && id.to_string().starts_with(&wanted.to_ascii_lowercase())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::test_support::bare_snapshot;
+
+    fn id(first: u8) -> SnapshotId {
+        SnapshotId([first; 16])
+    }
+
+    #[test]
+    fn a_snapshot_is_found_by_the_ids_it_had() {
+        let old = Snapshot { id: id(0x11), ..bare_snapshot() };
+        let new = Snapshot { id: id(0x22), formerly: vec![id(0x44), id(0x11)], ..bare_snapshot() };
+        let other = Snapshot { id: id(0x33), ..bare_snapshot() };
+        let found = |wanted: &str| find_among(vec![new.clone(), other.clone()], wanted);
+        for wanted in ["1111", "2222", "44444", &id(0x11).to_string()] {
+            assert_eq!(found(wanted).unwrap(), new, "{wanted}");
+        }
+        assert!(matches!(found("111"), Err(OpError::UnknownSnapshot(_))), "too short");
+        assert_eq!(current(vec![old.clone(), new.clone()]), std::slice::from_ref(&new));
+        // Both a present id and a former one of another: the user has to say more.
+        let mut close = other;
+        close.id.0[..4].fill(0x11);
+        let both = find_among(vec![new, close], "1111");
+        assert!(matches!(both, Err(OpError::AmbiguousSnapshot { .. })));
+    }
+
+    #[test]
+    fn of_a_chain_the_last_one_is_current_and_a_false_claim_replaces_nothing() {
+        let a = Snapshot { id: id(1), ..bare_snapshot() };
+        let b = Snapshot { id: id(2), formerly: vec![id(1)], ..bare_snapshot() };
+        let c = Snapshot { id: id(3), formerly: vec![id(1), id(2)], ..bare_snapshot() };
+        let claim = Snapshot { id: id(4), host: "other".to_owned(), ..c.clone() };
+        let all = [&c, &a, &claim, &b];
+        assert_eq!(replaced(all), HashMap::from([(id(1), id(3)), (id(2), id(3))]));
+        let current = current(all.map(Snapshot::clone).to_vec());
+        assert_eq!(current, [c, claim]);
+    }
 
     #[test]
     fn paths_are_cleaned_and_checked() {

@@ -9,7 +9,7 @@ use crate::event::Recorder;
 use crate::format::entry::{Content, ContentItem, Entry, EntryKind, Metadata, Owner, Timestamp};
 use crate::format::path;
 use crate::format::snapshot::{Moment, Snapshot, SnapshotCounts};
-use crate::id::SnapshotId;
+use crate::id::{ChunkId, SnapshotId};
 use crate::repo::{InitOptions, PackClass, Repository, Unlock, Writer};
 use crate::storage::{MemoryStorage, ObjectKind, ObjectName};
 use crate::tree::{ContentWriter, TreeBuilder};
@@ -81,6 +81,30 @@ impl TestEntry {
 /// A tree of the given entries.
 pub(crate) fn tree<const N: usize>(entries: [(&str, TestEntry); N]) -> TestTree {
     entries.into_iter().map(|(path, entry)| (path.as_bytes().to_vec(), entry)).collect()
+}
+
+/// The record of a complete snapshot of nothing.
+pub(crate) fn bare_snapshot() -> Snapshot {
+    let time = Moment { seconds: 1_000_000, nanos: 0 };
+    Snapshot {
+        id: SnapshotId([0; 16]),
+        root: ChunkId([0; 32]),
+        time,
+        scan_started: time,
+        host: "host".to_owned(),
+        user: "user".to_owned(),
+        paths: Vec::new(),
+        streams: Vec::new(),
+        tags: Vec::new(),
+        pinned: false,
+        formerly: Vec::new(),
+        job: None,
+        parent: None,
+        problems: 0,
+        mirrored: false,
+        counts: SnapshotCounts::default(),
+        program: "test".to_owned(),
+    }
 }
 
 /// Bytes that no compression makes smaller, other for every seed.
@@ -169,29 +193,12 @@ impl TestRepository {
 
     fn finish(&self, builder: TreeBuilder) -> Snapshot {
         let (root, totals) = builder.finish().unwrap();
-        let time = Moment { seconds: 1_000_000, nanos: 0 };
         let counts = SnapshotCounts {
             entries: totals.entries,
             bytes: totals.bytes,
             ..SnapshotCounts::default()
         };
-        Snapshot {
-            id: SnapshotId::random(),
-            root,
-            time,
-            scan_started: time,
-            host: "host".to_owned(),
-            user: "user".to_owned(),
-            paths: Vec::new(),
-            streams: Vec::new(),
-            tags: Vec::new(),
-            job: None,
-            parent: None,
-            problems: 0,
-            mirrored: false,
-            counts,
-            program: "test".to_owned(),
-        }
+        Snapshot { id: SnapshotId::random(), root, counts, ..bare_snapshot() }
     }
 
     /// The packs with their bytes.

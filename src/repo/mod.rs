@@ -17,7 +17,7 @@ pub use open::{InitOptions, Unlock};
 pub use reader::{ChunkReader, PackReader, check_block};
 pub use records::{Damaged, ReadAll};
 pub use slots::{SlotInfo, SlotState};
-pub use snapshots::{CopyState, SnapshotRecords};
+pub use snapshots::{CopyState, Presence, SnapshotRecords};
 pub use write::{PackClass, Worker, WriteTotals, Writer};
 
 use crate::crypto::keys::Keys;

@@ -139,7 +139,11 @@ impl Repository {
     /// # Errors
     /// When storage fails.
     pub fn session_exists(&self, id: SessionId) -> Result<bool, RepositoryError> {
-        match self.storage.len(ObjectName::session(id)) {
+        self.has(ObjectName::session(id))
+    }
+
+    pub(super) fn has(&self, name: ObjectName) -> Result<bool, RepositoryError> {
+        match self.storage.len(name) {
             Ok(_) => Ok(true),
             Err(error) if error.kind == StorageErrorKind::NotFound => Ok(false),
             Err(error) => Err(error.into()),

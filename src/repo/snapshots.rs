@@ -6,11 +6,42 @@
 //! that back afterwards, so that half of a pair is always either explained or damage.
 
 use std::collections::{BTreeSet, HashSet};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Damaged, ReadAll, Repository, RepositoryError};
-use crate::format::snapshot::Snapshot;
-use crate::id::SnapshotId;
+use crate::format::entry::Timestamp;
+use crate::format::snapshot::{ProcessIdentity, Session, Snapshot};
+use crate::id::{SessionId, SnapshotId};
 use crate::storage::{ObjectKind, ObjectName, StorageErrorKind};
+
+/// Snapshots that one session forgets: its record must stay far below the longest that is read.
+const FORGOTTEN_AT_ONCE: usize = 8192;
+
+/// Who is at work, as it is announced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presence {
+    /// The machine's name.
+    pub host: String,
+    /// The time, for people.
+    pub now: Timestamp,
+    /// What tells this process from others of the machine, where that can be known.
+    pub identity: Option<ProcessIdentity>,
+}
+
+impl Presence {
+    /// A new session of this process.
+    pub fn session(&self, role: &str, forgets: Vec<SnapshotId>) -> Session {
+        Session {
+            id: SessionId::random(),
+            role: role.to_owned(),
+            host: self.host.clone(),
+            process: std::process::id(),
+            started: self.now.into(),
+            identity: self.identity.clone(),
+            forgets,
+        }
+    }
+}
 
 /// What is known of one of the two copies of a snapshot's record.
 #[derive(Debug)]
@@ -164,6 +195,55 @@ impl Repository {
         Ok(copy + self.publish_record(ObjectName::snapshot(snapshot.id), &snapshot)?)
     }
 
+    /// Whether the snapshot is there, and nobody is removing it.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn snapshot_exists(&self, id: SnapshotId) -> Result<bool, RepositoryError> {
+        let there = self.has(ObjectName::snapshot(id))?;
+        Ok(there && !self.sessions()?.0.iter().any(|session| session.forgets.contains(&id)))
+    }
+
+    /// When the snapshot's object was stored, by the clock of the place; nothing when neither copy
+    /// is there.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn snapshot_stored(&self, id: SnapshotId) -> Result<Option<Timestamp>, RepositoryError> {
+        for name in [ObjectName::snapshot(id), ObjectName::snapshot_copy(id)] {
+            match self.storage.modified(name) {
+                Ok(time) => return Ok(Some(timestamp(time))),
+                Err(error) if error.kind == StorageErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes snapshots: says so, removes both copies of their records in this order, and ends.
+    /// Their data stays until it is pruned. On a full disk it is done without being said.
+    ///
+    /// # Errors
+    /// When the place is lost or storage fails; what was not removed then is by the next prune.
+    pub fn remove_snapshots(
+        &self,
+        snapshots: &[SnapshotId],
+        presence: &Presence,
+    ) -> Result<(), RepositoryError> {
+        self.verify_place()?;
+        for some in snapshots.chunks(FORGOTTEN_AT_ONCE) {
+            let session = presence.session("forget", some.to_vec());
+            match self.begin_session(&session) {
+                Err(RepositoryError::Storage(error)) if error.kind == StorageErrorKind::NoSpace => {
+                }
+                result => drop(result?),
+            }
+            self.remove_records(some)?;
+            self.end_session(session.id)?;
+        }
+        Ok(())
+    }
+
     /// Removes both copies of the records of `snapshots`, in an order that leaves no snapshot half
     /// removed in a way that could be taken for damage, as long as a session says that it forgets
     /// them. Their data stays, until it is pruned.
@@ -184,4 +264,19 @@ impl Repository {
 fn differs(name: ObjectName) -> RepositoryError {
     let reason = "it is not the same as the record".to_owned();
     RepositoryError::Damaged { object: name.to_string(), reason }
+}
+
+fn timestamp(time: SystemTime) -> Timestamp {
+    let nanos = |since: Duration| since.subsec_nanos();
+    let seconds = |since: Duration| i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => Timestamp { seconds: seconds(since), nanos: nanos(since) },
+        Err(before) if nanos(before.duration()) == 0 => {
+            Timestamp { seconds: -seconds(before.duration()), nanos: 0 }
+        }
+        Err(before) => Timestamp {
+            seconds: -1 - seconds(before.duration()),
+            nanos: 1_000_000_000 - nanos(before.duration()),
+        },
+    }
 }

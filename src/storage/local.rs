@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
@@ -258,6 +259,12 @@ impl Storage for LocalStorage {
     fn len(&self, name: ObjectName) -> Result<u64, StorageError> {
         self.folder(name.folder())
             .and_then(|folder| handle::object_len(&folder, &name.file_name()))
+            .map_err(|error| StorageError::from_io("measure", name, error))
+    }
+
+    fn modified(&self, name: ObjectName) -> Result<SystemTime, StorageError> {
+        self.folder(name.folder())
+            .and_then(|folder| handle::object_modified(&folder, &name.file_name()))
             .map_err(|error| StorageError::from_io("measure", name, error))
     }
 

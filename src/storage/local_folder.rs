@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
@@ -94,6 +94,12 @@ pub(super) fn object_len(folder: &File, name: &str) -> io::Result<u64> {
     }
 }
 
+/// When the content of the object `name` of `folder` was last written, which is before it became
+/// visible and never again.
+pub(super) fn object_modified(folder: &File, name: &str) -> io::Result<SystemTime> {
+    open_object(folder, name)?.0.metadata()?.modified()
+}
+
 /// Something that a folder holds.
 pub(super) struct Item {
     /// Its name; bytes that are not UTF-8 are replaced, and no name of gabion's has any.
@@ -179,7 +185,7 @@ pub(super) fn sweep(folder: &File) -> io::Result<u64> {
 
 /// What the file system that holds `folder` takes for the time: that of a file made just now. The
 /// clock of this machine may differ from that of the machine that serves the files.
-fn file_system_time(folder: &File) -> io::Result<std::time::SystemTime> {
+fn file_system_time(folder: &File) -> io::Result<SystemTime> {
     let name = temporary_name();
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let probe = File::from(rustix::fs::openat(folder, name.as_str(), flags, FILE_MODE)?);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{
     Listing, ObjectKind, ObjectName, PendingObject, Storage, StorageError, StorageErrorKind,
@@ -10,10 +11,24 @@ use super::{
 
 type Objects = BTreeMap<ObjectName, Arc<[u8]>>;
 
+/// The clock of the place, which stands still until it is set, and what it showed when each object
+/// came.
+struct Times {
+    now: SystemTime,
+    modified: BTreeMap<ObjectName, SystemTime>,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { now: UNIX_EPOCH, modified: BTreeMap::new() }
+    }
+}
+
 /// Objects in memory. A clone is a second handle on the same objects.
 #[derive(Clone, Default)]
 pub struct MemoryStorage {
     objects: Arc<Mutex<Objects>>,
+    times: Arc<Mutex<Times>>,
 }
 
 impl MemoryStorage {
@@ -30,11 +45,22 @@ impl MemoryStorage {
     /// Puts an object there, in place of any that has the name: what no honest writer does.
     pub fn put(&self, name: ObjectName, bytes: impl Into<Arc<[u8]>>) {
         self.lock().insert(name, bytes.into());
+        self.stamp(name);
     }
 
     /// Takes an object away, and says whether there was one.
     pub fn remove(&self, name: ObjectName) -> bool {
         self.lock().remove(&name).is_some()
+    }
+
+    /// Sets the clock of the place: what comes from now on was stored at this time.
+    pub fn set_clock(&self, now: SystemTime) {
+        self.times().now = now;
+    }
+
+    /// Changes when an object was stored: what no honest writer does.
+    pub fn set_modified(&self, name: ObjectName, time: SystemTime) {
+        self.times().modified.insert(name, time);
     }
 
     /// The names of all objects, sorted.
@@ -45,6 +71,16 @@ impl MemoryStorage {
     fn lock(&self) -> MutexGuard<'_, Objects> {
         // No operation leaves the map half changed, so a panic elsewhere does not matter.
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stamp(&self, name: ObjectName) {
+        let mut times = self.times();
+        let now = times.now;
+        times.modified.insert(name, now);
     }
 
     fn find(&self, operation: &'static str, name: ObjectName) -> Result<Arc<[u8]>, StorageError> {
@@ -100,6 +136,11 @@ impl Storage for MemoryStorage {
         self.find("measure", name).map(|bytes| length(&bytes))
     }
 
+    fn modified(&self, name: ObjectName) -> Result<SystemTime, StorageError> {
+        self.find("measure", name)?;
+        Ok(self.times().modified.get(&name).copied().unwrap_or(UNIX_EPOCH))
+    }
+
     fn list(&self, kind: ObjectKind) -> Result<Listing, StorageError> {
         let objects = self.lock();
         let of_kind = objects.iter().filter(|(name, _)| name.kind == kind);
@@ -144,6 +185,7 @@ impl PendingObject for PendingBytes {
             return Err(StorageError::new("publish", self.name, StorageErrorKind::AlreadyExists));
         }
         objects.insert(self.name, self.bytes.into());
+        self.storage.stamp(self.name);
         Ok(())
     }
 }

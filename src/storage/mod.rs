@@ -10,6 +10,7 @@ mod memory;
 mod name;
 
 use std::fmt;
+use std::time::SystemTime;
 
 pub use error::{StorageError, StorageErrorKind};
 pub use local::LocalStorage;
@@ -77,6 +78,14 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// # Errors
     /// `NotFound`; whatever else stands in the way.
     fn len(&self, name: ObjectName) -> Result<u64, StorageError>;
+
+    /// When the object was stored, by the clock of the place. Whoever can only add objects cannot
+    /// choose it freely, as they can what is in an object; a copy of the repository may have lost
+    /// it, so nothing that is needed may depend on it.
+    ///
+    /// # Errors
+    /// `NotFound`; whatever else stands in the way.
+    fn modified(&self, name: ObjectName) -> Result<SystemTime, StorageError>;
 
     /// All objects of a kind. Objects that are published or deleted meanwhile may or may not be
     /// among them; unfinished objects never are.

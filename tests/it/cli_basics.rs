@@ -4,7 +4,7 @@ use std::fs;
 
 use super::support::Sandbox;
 
-const COMMANDS: [&[&str]; 17] = [
+const COMMANDS: [&[&str]; 21] = [
     &["init"],
     &["snapshot"],
     &["snapshots"],
@@ -15,6 +15,10 @@ const COMMANDS: [&[&str]; 17] = [
     &["diff"],
     &["find"],
     &["stats"],
+    &["forget"],
+    &["tag"],
+    &["pin"],
+    &["unpin"],
     &["rebuild-index"],
     &["key", "add"],
     &["key", "list"],
@@ -73,6 +77,18 @@ fn senseless_command_lines_end_with_2() {
         &["ls", "latest:/a/../b"],
         &["completions", "no-shell"],
         &["snapshots", "--threads", "0"],
+        &["forget"],
+        &["forget", "--host", "x"],
+        &["forget", "latest", "--keep-last", "1"],
+        &["forget", "latest", "--tag", "x"],
+        &["forget", "--keep-daily", "-1"],
+        &["forget", "--keep-within", "2 weeks"],
+        &["forget", "--keep-last", "1", "--group-by", "hosts"],
+        &["forget", "--keep-last", "1", "--max-share", "101%"],
+        &["tag", "latest"],
+        &["tag", "--add", "x"],
+        &["tag", "latest", "--set", "x", "--add", "y"],
+        &["pin"],
     ] {
         let done = sandbox.gabion(args).run().code(2);
         assert_eq!(done.stdout(), "", "{args:?}");

@@ -148,6 +148,8 @@ fn records() {
         paths: vec![RawBytes(b"/a".to_vec()), RawBytes(b"/\xff".to_vec())],
         streams: vec![stream],
         tags: vec!["nightly".into()],
+        pinned: false,
+        formerly: Vec::new(),
         job: Some("aiida".into()),
         parent: Some(SnapshotId([3; 16])),
         problems: 1,
@@ -156,6 +158,13 @@ fn records() {
         program: "0.1.0".into(),
     };
     assert_golden("snapshot", &snapshot::encode(&taken));
+    let amended = Snapshot {
+        id: SnapshotId([7; 16]),
+        pinned: true,
+        formerly: vec![SnapshotId([8; 16]), SnapshotId([1; 16])],
+        ..taken.clone()
+    };
+    assert_golden("snapshot-amended", &snapshot::encode(&amended));
     let session = SessionId([6; 16]);
     let tentative = Root::Tentative { session, snapshot: Box::new(taken) };
     assert_golden("root-tentative", &snapshot::encode(&tentative));

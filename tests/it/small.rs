@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use gabion::crypto::ChunkKind;
 use gabion::crypto::header::ObjectType;
@@ -147,6 +148,8 @@ pub(crate) fn store(
         paths: vec![RawBytes(b"/".to_vec())],
         streams: Vec::new(),
         tags: Vec::new(),
+        pinned: false,
+        formerly: Vec::new(),
         job: None,
         parent: None,
         problems: 0,
@@ -219,18 +222,31 @@ pub(crate) fn notes(recorder: &Recorder) -> Vec<String> {
     recorder.events().into_iter().filter_map(text).collect()
 }
 
-/// A storage whose n-th call, of whatever method, fails.
+/// What happens at the chosen call.
+#[derive(Debug, Clone)]
+enum Then<S> {
+    Fail(StorageErrorKind),
+    /// Somebody else does something to the storage, and the call goes on.
+    Meddle(fn(&S)),
+}
+
+/// A storage whose n-th call, of whatever method, fails, or finds that somebody else was faster.
 #[derive(Debug, Clone)]
 pub(crate) struct FailAt<S> {
     inner: S,
     calls: Arc<AtomicU64>,
     at: u64,
-    kind: StorageErrorKind,
+    then: Then<S>,
 }
 
 impl<S> FailAt<S> {
     pub(crate) fn new(inner: S, at: u64, kind: StorageErrorKind) -> Self {
-        Self { inner, calls: Arc::default(), at, kind }
+        Self { inner, calls: Arc::default(), at, then: Then::Fail(kind) }
+    }
+
+    /// One whose n-th call finds what `meddle` did directly before.
+    pub(crate) fn meddling(inner: S, at: u64, meddle: fn(&S)) -> Self {
+        Self { inner, calls: Arc::default(), at, then: Then::Meddle(meddle) }
     }
 
     /// Whether the call that was to fail was made.
@@ -240,7 +256,12 @@ impl<S> FailAt<S> {
 
     fn call(&self, operation: &'static str, object: impl ToString) -> Result<(), StorageError> {
         if self.calls.fetch_add(1, Ordering::SeqCst) + 1 == self.at {
-            return Err(StorageError::new(operation, object.to_string(), self.kind));
+            match self.then {
+                Then::Fail(kind) => {
+                    return Err(StorageError::new(operation, object.to_string(), kind));
+                }
+                Then::Meddle(meddle) => meddle(&self.inner),
+            }
         }
         Ok(())
     }
@@ -296,6 +317,11 @@ impl<S: Storage + Clone + 'static> Storage for FailAt<S> {
     fn len(&self, name: ObjectName) -> Result<u64, StorageError> {
         self.call("measure", name)?;
         self.inner.len(name)
+    }
+
+    fn modified(&self, name: ObjectName) -> Result<SystemTime, StorageError> {
+        self.call("measure", name)?;
+        self.inner.modified(name)
     }
 
     fn list(&self, kind: ObjectKind) -> Result<Listing, StorageError> {

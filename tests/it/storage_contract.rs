@@ -199,12 +199,26 @@ fn a_missing_object_is_not_found(storage: &dyn Storage) {
             storage.read_range(name, 0, &mut [0]).unwrap_err(),
             storage.read_range(name, 0, &mut []).unwrap_err(),
             storage.len(name).unwrap_err(),
+            storage.modified(name).unwrap_err(),
         ];
         for error in errors {
             assert_eq!(error.kind, StorageErrorKind::NotFound, "{error}");
             assert_eq!(error.object, name.to_string());
         }
     }
+}
+
+fn the_time_of_an_object_is_settled_when_it_is_published(storage: &dyn Storage) {
+    let (first, second) = (ObjectName::mark([1; 16]), ObjectName::snapshot(SnapshotId([2; 16])));
+    storage.publish(first, b"first").unwrap();
+    let stored = storage.modified(first).unwrap();
+    storage.publish(second, b"second").unwrap();
+    assert!(storage.modified(second).unwrap() >= stored);
+    storage.read(first, 10).unwrap();
+    storage.publish(first, b"refused").unwrap_err();
+    storage.delete(second).unwrap();
+    assert_eq!(storage.modified(first).unwrap(), stored);
+    assert_eq!(storage.modified(second).unwrap_err().kind, StorageErrorKind::NotFound);
 }
 
 fn what_is_deleted_stays_so(storage: &dyn Storage) {
@@ -265,9 +279,36 @@ contract!(
     an_object_longer_than_the_limit_is_not_read,
     a_range_is_whole_or_an_error,
     a_missing_object_is_not_found,
+    the_time_of_an_object_is_settled_when_it_is_published,
     what_is_deleted_stays_so,
     a_healthy_place_is_confirmed_and_has_nothing_to_sweep,
 );
+
+#[test]
+fn the_clock_of_the_memory_is_set_by_its_user() {
+    let (storage, name) = (MemoryStorage::new(), ObjectName::mark([1; 16]));
+    let at = |seconds| std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    storage.set_clock(at(1000));
+    storage.publish(name, b"").unwrap();
+    storage.set_clock(at(2000));
+    assert_eq!(storage.modified(name).unwrap(), at(1000));
+    storage.put(name, &b"other"[..]);
+    assert_eq!(storage.modified(name).unwrap(), at(2000));
+    storage.set_modified(name, at(5));
+    assert_eq!(storage.clone().modified(name).unwrap(), at(5));
+}
+
+#[test]
+fn the_time_of_a_file_is_that_of_its_last_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = LocalStorage::create(&folder.path().join("r")).unwrap();
+    let name = ObjectName::snapshot(SnapshotId([7; 16]));
+    storage.publish(name, b"bytes").unwrap();
+    let file = std::fs::File::open(folder.path().join("r").join(name.to_string())).unwrap();
+    let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+    file.set_modified(old).unwrap();
+    assert_eq!(storage.modified(name).unwrap(), old);
+}
 
 #[test]
 fn names_are_paths_and_back() {

@@ -220,6 +220,8 @@ fn records() {
         paths: vec![RawBytes(b"/home".to_vec()), RawBytes(b"/\xff".to_vec())],
         streams: vec![stream],
         tags: vec!["daily".to_owned()],
+        pinned: false,
+        formerly: Vec::new(),
         job: Some("aiida".to_owned()),
         parent: Some(SnapshotId([3; 16])),
         problems: 1,
@@ -228,6 +230,13 @@ fn records() {
         program: "gabion 0.1.0".to_owned(),
     };
     write("snapshot_record", "snapshot", &snapshot::encode(&taken));
+    let amended = Snapshot {
+        id: SnapshotId([8; 16]),
+        pinned: true,
+        formerly: vec![taken.id],
+        ..taken.clone()
+    };
+    write("snapshot_record", "amended", &snapshot::encode(&amended));
     let session = SessionId([4; 16]);
     let root = Root::Tentative { session, snapshot: Box::new(taken.clone()) };
     write("snapshot_record", "tentative", &snapshot::encode(&root));

@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use gabion::crypto::key_file::KeyFile;
 use gabion::crypto::passphrase::Passphrase;
 use gabion::repo::Unlock;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use crate::console::Console;
 use crate::errors::{Exit, Failure};
@@ -119,7 +120,34 @@ fn no_source(what: &str) -> Failure {
         .hint(format!("set {VARIABLES}, or use the options of the same names"))
 }
 
+/// Keeps the terminal from showing what is typed, from before the question on: whoever answers at
+/// once, or by a program, would see the answer otherwise.
+struct Silence {
+    terminal: std::fs::File,
+    before: Termios,
+}
+
+impl Silence {
+    /// Nothing where there is no terminal; asking fails then, too.
+    fn begin() -> Option<Self> {
+        let terminal = std::fs::File::open("/dev/tty").ok()?;
+        let before = tcgetattr(&terminal).ok()?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(&terminal, OptionalActions::Now, &silent).ok()?;
+        Some(Self { terminal, before })
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        // A terminal that is gone shows nothing.
+        let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
+    }
+}
+
 fn prompt(text: &str, what: &str) -> Result<Vec<u8>, Failure> {
+    let _silence = Silence::begin();
     match rpassword::prompt_password(gabion::format::path::printable(text.as_bytes())) {
         Ok(text) => Ok(text.into_bytes()),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use gabion::format::entry::Timestamp;
 use gabion::format::snapshot::{ProcessIdentity, Session};
+use gabion::repo::Presence;
 
 use crate::console::Console;
 
@@ -29,6 +30,11 @@ pub(crate) fn identity() -> Option<ProcessIdentity> {
         namespace: std::fs::metadata("/proc/self/ns/pid").ok()?.ino(),
         started: start_of("self")?,
     })
+}
+
+/// This process, as sessions announce it.
+pub(crate) fn presence() -> Presence {
+    Presence { host: host(), now: now(), identity: identity() }
 }
 
 /// Whether the process of `session` has certainly ended: it ran under the same kernel, among the

@@ -14,6 +14,7 @@ mod cli;
 mod commands;
 mod console;
 mod errors;
+mod keep;
 mod key_sources;
 mod machine;
 mod output;

@@ -88,6 +88,8 @@ impl Lab {
             paths: Vec::new(),
             streams: Vec::new(),
             tags: Vec::new(),
+            pinned: false,
+            formerly: Vec::new(),
             job: None,
             parent: None,
             problems: 0,

@@ -97,3 +97,18 @@ impl Prune<'_> {
         Ok(its.count() as u64)
     }
 }
+
+/// Tells the memory of prunes that snapshots were forgotten on purpose by this client.
+#[expect(clippy::disallowed_methods, reason = "the cache is no part of the repository")]
+pub(in crate::ops) fn forgotten(
+    repository: &crate::repo::Repository,
+    snapshots: &[crate::id::SnapshotId],
+) {
+    let Some(folder) = repository.cache_folder() else { return };
+    let path = folder.path().join(SNAPSHOTS);
+    let Ok(seen) = std::fs::read_to_string(&path) else { return };
+    let is_forgotten = |line: &str| snapshots.iter().any(|id| id.to_string() == line);
+    let kept: String =
+        seen.lines().filter(|line| !is_forgotten(line)).map(|line| format!("{line}\n")).collect();
+    let _ = std::fs::write(path, kept);
+}

@@ -23,9 +23,10 @@ use crate::event::Event;
 use crate::format::entry::Timestamp;
 use crate::format::snapshot::{ProcessIdentity, Session};
 use crate::id::{PackId, SessionId};
-use crate::repo::{Repository, RepositoryError};
+use crate::repo::{Presence, Repository, RepositoryError};
 use crate::storage::{ObjectKind, ObjectName, StorageErrorKind};
 use choose::{Chosen, Usage};
+pub(in crate::ops) use memory::forgotten;
 use round::Round;
 use view::View;
 
@@ -116,16 +117,12 @@ fn announce(
     repository: &Arc<Repository>,
     options: &PruneOptions,
 ) -> Result<SessionId, RepositoryError> {
-    let id = SessionId::random();
-    let session = Session {
-        id,
-        role: "prune".to_owned(),
+    let presence = Presence {
         host: options.host.clone(),
-        process: std::process::id(),
-        started: (options.clock)().into(),
+        now: (options.clock)(),
         identity: options.identity.clone(),
-        forgets: Vec::new(),
     };
+    let session = presence.session("prune", Vec::new());
     match repository.begin_session(&session) {
         Err(RepositoryError::Storage(error)) if error.kind == StorageErrorKind::NoSpace => {
             for (name, _) in repository.storage().list(ObjectKind::Segment)?.objects {
@@ -137,7 +134,7 @@ fn announce(
             result?;
         }
     }
-    Ok(id)
+    Ok(session.id)
 }
 
 /// One run of the pruner.

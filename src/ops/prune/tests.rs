@@ -345,6 +345,13 @@ impl crate::storage::Storage for Mortal {
         self.storage.len(name)
     }
 
+    fn modified(
+        &self,
+        name: ObjectName,
+    ) -> Result<std::time::SystemTime, crate::storage::StorageError> {
+        self.storage.modified(name)
+    }
+
     fn list(
         &self,
         kind: ObjectKind,

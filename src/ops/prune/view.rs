@@ -89,6 +89,9 @@ impl<'r> View<'r> {
                     let problem = Problem { subject, message };
                     prune.repository.observer().event(Event::Problem(problem));
                 }
+                // Forgotten meanwhile, and pruned by somebody else.
+                Err(error)
+                    if error.is_damage() && !prune.repository.snapshot_exists(tree.id)? => {}
                 Err(error) if error.is_damage() => return Err(not_known(tree.id, &error)),
                 Err(error) => return Err(error.into()),
             }
@@ -154,9 +157,13 @@ fn marked_packs(prune: &Prune<'_>) -> Result<HashSet<PackId>, OpError> {
 /// The trees of all snapshots, and of all that may become one.
 fn trees(prune: &Prune<'_>) -> Result<BTreeSet<Tree>, OpError> {
     let repository = prune.repository;
-    // Roots first: one that is confirmed in between is a snapshot by then.
+    // Roots before snapshots: one that is confirmed in between is a snapshot by then. And snapshots
+    // before roots: one that is forgotten in between may have a root by then that a change of its
+    // labels will confirm.
+    let (mut snapshots, _) = repository.snapshots()?;
     let (roots, damaged_roots) = repository.roots()?;
-    let (snapshots, damaged) = repository.snapshots()?;
+    let (later, damaged) = repository.snapshots()?;
+    snapshots.extend(later);
     if let Some(Damaged { object, error }) = damaged.first().or(damaged_roots.first()) {
         return Err(OpError::Refused(format!(
             "{object} cannot be read, so it is not known what it needs, and nothing was deleted \

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::previous::Earlier;
 use super::{SnapshotOptions, SnapshotSummary};
 use crate::format::entry::Timestamp;
-use crate::format::snapshot::{RawBytes, Root, Session, Snapshot, StreamRecord};
+use crate::format::snapshot::{RawBytes, Root, Snapshot, StreamRecord};
 use crate::id::{ChunkId, PackId, SessionId, SnapshotId};
 use crate::ops::OpError;
 use crate::ops::store_again::store_again;
-use crate::repo::{Repository, RepositoryError, Writer};
+use crate::repo::{Presence, Repository, RepositoryError, Writer};
 use crate::storage::ObjectKind;
 use crate::tree::Reach;
 
@@ -118,6 +118,8 @@ impl Commit {
             paths: self.paths.clone(),
             streams,
             tags: options.tags.clone(),
+            pinned: false,
+            formerly: Vec::new(),
             job: options.job.clone(),
             parent: earlier.parent.as_ref().map(|parent| parent.id),
             problems: summary.problems,
@@ -218,17 +220,14 @@ fn announce(
     repository: &Repository,
     options: &SnapshotOptions,
 ) -> Result<SessionId, RepositoryError> {
-    let id = SessionId::random();
-    repository.begin_session(&Session {
-        id,
-        role: "snapshot".to_owned(),
+    let presence = Presence {
         host: options.host.clone(),
-        process: std::process::id(),
-        started: (options.clock)().into(),
+        now: (options.clock)(),
         identity: options.identity.clone(),
-        forgets: Vec::new(),
-    })?;
-    Ok(id)
+    };
+    let session = presence.session("snapshot", Vec::new());
+    repository.begin_session(&session)?;
+    Ok(session.id)
 }
 
 /// Something that the snapshot took over is gone: that happens only to a process that slept so

@@ -63,7 +63,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("globset", &["src/ops/find/"]),
     ("ignore", &["src/source/", "src/ops/restore/filter.rs"]),
     ("indicatif", &[COMMAND_LINE]),
-    ("jiff", &[COMMAND_LINE]),
+    ("jiff", &["src/ops/retention/", "src/ops/forget.rs", COMMAND_LINE]),
     ("libc", &["src/storage/local_pending.rs"]),
     ("memmap2", &["src/repo/index/"]),
     (

@@ -4,7 +4,7 @@ use gabion::format::entry::{EntryKind, Timestamp};
 use gabion::format::snapshot::Snapshot;
 use gabion::id::SnapshotId;
 use gabion::ops::find::{FindItem, FindOptions, NamePatterns, find};
-use gabion::ops::{OpError, find_snapshot};
+use gabion::ops::{OpError, current, find_snapshot};
 use gabion::repo::Repository;
 use serde::Serialize;
 
@@ -96,10 +96,10 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The named snapshots, or all that can be read.
+/// The named snapshots, or all that can be read and are not replaced.
 pub(crate) fn chosen(repository: &Repository, named: &[String]) -> Result<Vec<Snapshot>, Failure> {
     if named.is_empty() {
-        return Ok(repository.snapshots()?.0);
+        return Ok(current(repository.snapshots()?.0));
     }
     let found = named.iter().map(|name| find_snapshot(repository, name));
     Ok(found.collect::<Result<_, _>>()?)

@@ -1,9 +1,14 @@
 //! `gabion snapshots`: lists the snapshots of a repository.
 
+use std::collections::HashMap;
+
 use gabion::event::Problem;
 use gabion::format::path::printable;
 use gabion::format::snapshot::Snapshot;
+use gabion::id::SnapshotId;
+use gabion::ops::replaced;
 
+use crate::arguments::Selection;
 use crate::errors::{Exit, Failure, with_causes};
 use crate::output::Output;
 use crate::render::records::SnapshotLine;
@@ -14,34 +19,33 @@ use crate::session::Session;
 /// List the snapshots, oldest first
 ///
 /// Any beginning of an id of at least four digits names a snapshot to the other commands, and so
-/// does `latest`.
+/// does `latest`. An id that a snapshot had before its tags or its pin were changed names it, too.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 EXAMPLES:
   gabion snapshots
   gabion snapshots --tag nightly --host db1
+  gabion snapshots --path /srv/files
   gabion snapshots --json")]
 pub(crate) struct Args {
-    /// Only snapshots with this tag; given several times: with all of them
-    #[arg(long, value_name = "TAG")]
-    tag: Vec<String>,
-    /// Only snapshots of this machine
-    #[arg(long, value_name = "NAME")]
-    host: Option<String>,
+    #[command(flatten)]
+    selection: Selection,
 }
 
 /// Lists the snapshots.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
+    let wanted = args.selection.filter()?;
     let opened = session.open()?;
     let (mut snapshots, damaged) = opened.repository.snapshots()?;
-    snapshots.retain(|snapshot| args.wants(snapshot));
+    let replaced = replaced(&snapshots);
+    snapshots.retain(wanted);
     let mut output = Output::new();
     if session.json() {
         for snapshot in &snapshots {
             output.json(&SnapshotLine::new(snapshot))?;
         }
     } else if !snapshots.is_empty() {
-        for line in table(&snapshots).lines() {
+        for line in table(&snapshots, &replaced).lines() {
             output.line(line)?;
         }
     }
@@ -55,14 +59,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     Ok(if damaged.is_empty() { Exit::Done } else { Exit::Damage })
 }
 
-impl Args {
-    fn wants(&self, snapshot: &Snapshot) -> bool {
-        self.tag.iter().all(|tag| snapshot.tags.contains(tag))
-            && self.host.as_ref().is_none_or(|host| *host == snapshot.host)
-    }
-}
-
-fn table(snapshots: &[Snapshot]) -> Table {
+fn table(snapshots: &[Snapshot], replaced: &HashMap<SnapshotId, SnapshotId>) -> Table {
     let mut table = Table::new(&[
         ("ID", Side::Left),
         ("TIME", Side::Left),
@@ -82,10 +79,22 @@ fn table(snapshots: &[Snapshot]) -> Table {
             size(snapshot.counts.bytes),
             sources(snapshot),
             printable(snapshot.tags.join(",").as_bytes()),
-            if snapshot.problems > 0 { "incomplete".to_owned() } else { String::new() },
+            remarks(snapshot, replaced.get(&snapshot.id)),
         ]);
     }
     table
+}
+
+fn remarks(snapshot: &Snapshot, successor: Option<&SnapshotId>) -> String {
+    let mut remarks = Vec::new();
+    if snapshot.problems > 0 {
+        remarks.push("incomplete".to_owned());
+    }
+    if snapshot.pinned {
+        remarks.push("pinned".to_owned());
+    }
+    remarks.extend(successor.map(|id| format!("replaced by {}", short(id))));
+    remarks.join(", ")
 }
 
 fn sources(snapshot: &Snapshot) -> String {
