@@ -250,9 +250,9 @@ fn who_moves_chunks_to_other_packs_meanwhile_causes_no_finding() {
     // Another writer does not know of the packs and stores all again.
     let after = copy(&before);
     let old = packs(&after);
-    old.iter().for_each(|pack| drop(after.remove(*pack)));
+    old.iter().for_each(|pack| assert!(after.remove(*pack)));
     let segments = after.names().into_iter().filter(|name| name.kind == ObjectKind::Segment);
-    segments.for_each(|name| drop(after.remove(name)));
+    segments.for_each(|name| assert!(after.remove(name)));
     store(&open_plain(&after), &content, 1).unwrap();
     assert!(packs(&after).iter().all(|pack| !old.contains(pack)));
     no_false_finding(&before, &after);
@@ -284,7 +284,7 @@ fn what_is_still_missing_at_the_second_look_is_told_once() {
     take(&repository, &files([("b", noise(100, 2))]), 2).unwrap();
     // All of the older snapshot's packs are lost, while a pack that nobody needs comes.
     let before = copy(&storage);
-    older.iter().for_each(|pack| drop(before.remove(*pack)));
+    older.iter().for_each(|pack| assert!(before.remove(*pack)));
     let after = copy(&before);
     store(&open_plain(&after), &files([("c", noise(100, 3))]), 3).unwrap();
     let calls = {

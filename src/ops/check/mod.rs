@@ -25,8 +25,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::OpError;
 use crate::event::Event;
-use crate::format::snapshot::{Root, Snapshot};
-use crate::id::SnapshotId;
+use crate::format::snapshot::Snapshot;
 use crate::repo::{Repository, RepositoryError};
 use crate::storage::ObjectName;
 use picture::Picture;
@@ -130,7 +129,7 @@ fn run(repository: &Repository, options: &CheckOptions) -> Result<CheckSummary, 
 /// What refers to chunks, and where these lie.
 struct Survey {
     snapshots: Vec<Snapshot>,
-    roots: Vec<(SnapshotId, Root)>,
+    roots: objects::Roots,
     picture: Picture,
 }
 

@@ -102,11 +102,12 @@ pub(super) fn check_foreign(report: &Report<'_>) -> Result<(), OpError> {
     Ok(())
 }
 
+/// Roots with their ids.
+pub(super) type Roots = Vec<(SnapshotId, Root)>;
+
 /// Every record must open. Returns the confirmed snapshots, oldest first, and the roots of those
 /// that are not confirmed.
-pub(super) fn check_records(
-    report: &Report<'_>,
-) -> Result<(Vec<Snapshot>, Vec<(SnapshotId, Root)>), OpError> {
+pub(super) fn check_records(report: &Report<'_>) -> Result<(Vec<Snapshot>, Roots), OpError> {
     let (snapshots, damaged) = records::snapshots(report)?;
     tell(report, damaged, "this snapshot cannot be restored")?;
     let (roots, damaged) = records::roots(report)?;
