@@ -155,6 +155,21 @@ impl TargetFolder {
         })
     }
 
+    /// Gives the target itself the metadata of a folder, once nothing more is put into it.
+    ///
+    /// # Errors
+    /// When it cannot be opened any more.
+    pub fn finish_top(
+        &self,
+        meta: &Metadata,
+        policy: &MetadataPolicy,
+    ) -> Result<Applied, TargetError> {
+        with_node(self.resolver.root(), b".", EntryKind::Directory, |node, stat| {
+            Ok(apply(node, stat, meta, policy, &self.owners, Before::Anything))
+        })
+        .map_err(|error| TargetError::new(self.place.clone(), "finish the folder", error))
+    }
+
     /// Gives what is at `path` already, and has the right content, its metadata.
     ///
     /// # Errors
