@@ -103,7 +103,8 @@ impl TargetFolder {
     /// When it cannot be listed.
     pub fn is_empty(&self) -> Result<bool, TargetError> {
         let failed = |error: Errno| TargetError::new(self.place.clone(), "list", error.into());
-        for item in Dir::read_from(self.resolver.root()).map_err(failed)? {
+        let items = retry_on_intr(|| Dir::read_from(self.resolver.root())).map_err(failed)?;
+        for item in items {
             if !matches!(item.map_err(failed)?.file_name().to_bytes(), b"." | b"..") {
                 return Ok(false);
             }

@@ -16,6 +16,7 @@ mod console;
 mod errors;
 mod key_sources;
 mod machine;
+mod nearby;
 mod output;
 mod process;
 mod progress;
