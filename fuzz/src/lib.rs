@@ -1,12 +1,14 @@
 //! What is fuzzed: for every decoder a function that feeds it arbitrary bytes and checks what the
-//! decoder's module promises. A panic is a finding.
+//! decoder's module promises, and one that restores hostile snapshots. A panic is a finding.
 
 mod bytes;
 mod format;
+mod restore;
 mod text;
 
 pub use bytes::{block, chunker};
 pub use format::{pack_footer, page, segment, snapshot_record};
+pub use restore::restore_plan;
 pub use text::{config, key_slot, keys, names, with_hash};
 
 /// A part of the input, cut off at the first of its bytes that is `separator`.

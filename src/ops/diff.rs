@@ -2,6 +2,7 @@
 
 mod aspects;
 mod live;
+mod live_batch;
 mod live_content;
 mod live_side;
 
@@ -38,6 +39,13 @@ pub struct DiffItem {
     pub old: Option<Entry>,
     /// As the new side has it. The content of a live item is not filled in.
     pub new: Option<Entry>,
+}
+
+impl DiffItem {
+    /// Something that only the old side has.
+    fn removed(old: Entry) -> Self {
+        Self { path: old.path.clone(), change: Change::Removed, old: Some(old), new: None }
+    }
 }
 
 /// What differs, counted.

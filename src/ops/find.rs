@@ -65,6 +65,9 @@ pub struct FindSummary {
     pub items: u64,
     /// Pages that were read for it.
     pub pages: u64,
+    /// Pages that could not be read; what they hold was not searched. Each was told to the
+    /// repository's observer.
+    pub problems: u64,
 }
 
 /// Gives every entry of `snapshots` that `options` describe to `each`, in path order, equal ones
@@ -72,7 +75,8 @@ pub struct FindSummary {
 /// memory grows with the number of snapshots, not with their sizes.
 ///
 /// # Errors
-/// When a page is missing or damaged; what `each` fails with.
+/// When storage fails; what `each` fails with. A page that is missing or damaged is a problem, and
+/// everything else is searched.
 pub fn find(
     repository: &Repository,
     snapshots: &[Snapshot],
@@ -88,7 +92,7 @@ pub fn find(
         let snapshots = holders.into_iter().map(|at| snapshots[at].id).collect();
         each(&FindItem { snapshots, entry })?;
     }
-    summary.pages = walks.pages_read();
+    (summary.pages, summary.problems) = (walks.pages_read(), walks.damaged());
     Ok(summary)
 }
 

@@ -1,9 +1,10 @@
 //! What snapshots hold and what the repository stores for it, in numbers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::OpError;
 use crate::crypto::ChunkKind;
+use crate::event::{Event, Problem};
 use crate::format::entry::{Content, ContentItem};
 use crate::format::page::{ContentPage, Page};
 use crate::format::snapshot::Snapshot;
@@ -45,6 +46,9 @@ pub struct Stats {
     pub segment_bytes: u64,
     /// Stored bytes of everything else: configuration, keys, snapshots, coordination.
     pub other_bytes: u64,
+    /// Pages that could not be read, and pages that name chunks which are in no pack: what is lost
+    /// is not counted above. Each was told to the repository's observer.
+    pub problems: u64,
 }
 
 impl Stats {
@@ -79,20 +83,24 @@ fn ratio(above: u64, below: u64) -> Option<f64> {
 /// snapshots share is read once; memory grows by a bit for each chunk of the repository.
 ///
 /// # Errors
-/// When a page is missing or damaged, or the repository cannot be listed.
+/// When storage fails. A page that is missing or damaged is a problem, and the rest is counted.
 pub fn stats(repository: &Repository, snapshots: &[Snapshot]) -> Result<Stats, OpError> {
     let mut walk = Walk {
         reader: PageReader::new(repository),
         seen: Seen { repository, packs: HashMap::new() },
         stats: Stats::default(),
         waiting: Vec::new(),
+        damaged: HashSet::new(),
     };
     for snapshot in snapshots {
         walk.stats.snapshots += 1;
-        walk.count_top(&snapshot.root)?;
+        let counted = walk.count_top(&snapshot.root);
+        walk.unless_damaged(&snapshot.root, counted)?;
         walk.waiting.push(Waiting::Page(snapshot.root));
         while let Some(next) = walk.waiting.pop() {
-            walk.visit(next)?;
+            let (Waiting::Page(id) | Waiting::Content(id)) = next;
+            let visited = walk.visit(next);
+            walk.unless_damaged(&id, visited)?;
         }
     }
     let mut stats = walk.stats;
@@ -112,9 +120,35 @@ struct Walk<'r> {
     seen: Seen<'r>,
     stats: Stats,
     waiting: Vec<Waiting>,
+    /// Pages that were told to be damaged.
+    damaged: HashSet<ChunkId>,
 }
 
 impl Walk<'_> {
+    /// Tells damage of a page, once, and goes on.
+    fn unless_damaged(
+        &mut self,
+        page: &ChunkId,
+        result: Result<(), RepositoryError>,
+    ) -> Result<(), RepositoryError> {
+        match result {
+            Err(error) if error.is_damage() => {
+                let text = format!("{error}; what it leads to is not counted");
+                self.problem(page, text);
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn problem(&mut self, page: &ChunkId, message: String) {
+        if self.damaged.insert(*page) {
+            self.stats.problems += 1;
+            let problem = Problem { subject: format!("page {page}").into(), message };
+            self.seen.repository.observer().event(Event::Problem(problem));
+        }
+    }
+
     /// Takes a snapshot's totals from what its top page says of the ones below.
     fn count_top(&mut self, root: &ChunkId) -> Result<(), RepositoryError> {
         let (entries, bytes) = match self.reader.page(root)? {
@@ -146,7 +180,7 @@ impl Walk<'_> {
                     for at in 0..leaf.len() {
                         match leaf.content(at) {
                             Content::Empty | Content::Inline(_) => {}
-                            Content::Items(items) => self.count_items(items)?,
+                            Content::Items(items) => self.count_items(&id, items)?,
                             Content::Paged { root, .. } => {
                                 self.waiting.push(Waiting::Content(*root));
                             }
@@ -155,7 +189,7 @@ impl Walk<'_> {
                 }
             },
             Waiting::Content(id) => match self.reader.content_page(&id)? {
-                ContentPage::Items(items) => self.count_items(&items)?,
+                ContentPage::Items(items) => self.count_items(&id, &items)?,
                 ContentPage::Children { children, .. } => {
                     let below = children.iter().map(|child| Waiting::Content(child.id));
                     self.waiting.extend(below);
@@ -165,13 +199,24 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn count_items(&mut self, items: &[ContentItem]) -> Result<(), RepositoryError> {
+    fn count_items(
+        &mut self,
+        page: &ChunkId,
+        items: &[ContentItem],
+    ) -> Result<(), RepositoryError> {
         for item in items {
-            if let ContentItem::Chunk { id, .. } = item
-                && let Some(location) = self.seen.first_time(id)?
-            {
-                self.stats.unique_chunks += 1;
-                self.stats.unique_bytes += u64::from(location.len);
+            let ContentItem::Chunk { id, .. } = item else { continue };
+            match self.seen.first_time(id) {
+                Ok(None) => {}
+                Ok(Some(location)) => {
+                    self.stats.unique_chunks += 1;
+                    self.stats.unique_bytes += u64::from(location.len);
+                }
+                Err(error) if error.is_damage() => {
+                    let text = format!("{error}, and there may be more that it names");
+                    self.problem(page, text);
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(())

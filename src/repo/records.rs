@@ -73,8 +73,9 @@ impl Repository {
         snapshot::decode(what, &body).map_err(|error| RepositoryError::damaged(name, &error))
     }
 
-    /// Reads all records of a kind; what cannot be read is listed beside them. An object that goes
-    /// between the listing and the reading is no problem: it was removed.
+    /// Reads all records of a kind; what cannot be read is listed beside them: one bad sector must
+    /// not hide the others. An object that goes between the listing and the reading is no problem:
+    /// it was removed.
     fn read_all<T: DeserializeOwned>(
         &self,
         kind: ObjectKind,
@@ -84,10 +85,12 @@ impl Repository {
         for (object, _) in self.storage.list(kind)?.objects {
             match self.read_record(object, what) {
                 Ok(record) => records.push((object, record)),
-                Err(RepositoryError::Storage(error))
-                    if error.kind == StorageErrorKind::NotFound => {}
-                Err(error) if error.is_damage() => damaged.push(Damaged { object, error }),
-                Err(error) => return Err(error),
+                Err(RepositoryError::Storage(error)) => match error.kind {
+                    StorageErrorKind::NotFound => {}
+                    StorageErrorKind::PlaceLost => return Err(error.into()),
+                    _ => damaged.push(Damaged { object, error: error.into() }),
+                },
+                Err(error) => damaged.push(Damaged { object, error }),
             }
         }
         Ok((records, damaged))

@@ -90,7 +90,7 @@ impl Repository {
     /// # Errors
     /// When storage fails.
     pub fn snapshot_records(&self, both: bool) -> Result<SnapshotRecords, RepositoryError> {
-        let listed = self.list_snapshots()?;
+        let listed = self.list_snapshots(both)?;
         let mut found = SnapshotRecords::default();
         let ids: BTreeSet<SnapshotId> = listed.originals.union(&listed.copies).copied().collect();
         for id in ids.into_iter().filter(|id| !listed.forgotten.contains(id)) {
@@ -104,16 +104,32 @@ impl Repository {
     }
 
     /// What explains half a pair is listed after the pairs: it is published before them and
-    /// removed after them.
-    fn list_snapshots(&self) -> Result<Listings, RepositoryError> {
+    /// removed after them. Who reads both copies anyway can do without all lists but the first.
+    fn list_snapshots(&self, both: bool) -> Result<Listings, RepositoryError> {
         let ids = |kind| -> Result<Vec<SnapshotId>, RepositoryError> {
-            let listing = self.storage.list(kind)?;
+            let listing = match self.storage.list(kind) {
+                Err(error)
+                    if both
+                        && kind != ObjectKind::Snapshot
+                        && error.kind != StorageErrorKind::PlaceLost =>
+                {
+                    return Ok(Vec::new());
+                }
+                listing => listing?,
+            };
             Ok(listing.objects.into_iter().map(|(name, _)| SnapshotId(name.id)).collect())
         };
         let originals = ids(ObjectKind::Snapshot)?.into_iter().collect();
         let copies = ids(ObjectKind::SnapshotCopy)?.into_iter().collect();
         let tentative = ids(ObjectKind::Root)?.into_iter().collect();
-        let sessions = self.sessions()?.0;
+        let sessions = match self.sessions() {
+            Err(RepositoryError::Storage(error))
+                if both && error.kind != StorageErrorKind::PlaceLost =>
+            {
+                Vec::new()
+            }
+            sessions => sessions?.0,
+        };
         let forgotten = sessions.into_iter().flat_map(|session| session.forgets).collect();
         Ok(Listings { originals, copies, tentative, forgotten })
     }

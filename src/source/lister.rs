@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir, StatxFlags, openat, statx};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::exclude::FolderView;
 use super::filesystem::Identity;
@@ -194,7 +194,7 @@ impl Job<'_> {
         self.roots.filesystems.identify(dev, kind, |readable| {
             let access = if readable { OFlags::RDONLY | OFlags::NONBLOCK } else { OFlags::PATH };
             let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            Ok(openat(&self.dir, name, flags, Mode::empty())?)
+            Ok(retry_on_intr(|| openat(&self.dir, name, flags, Mode::empty()))?)
         })
     }
 
@@ -257,7 +257,8 @@ impl FolderView for View<'_> {
 
     fn read_start(&self, name: &str, limit: usize) -> io::Result<Vec<u8>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = std::fs::File::from(openat(self.dir, name, flags, Mode::empty())?);
+        let file =
+            std::fs::File::from(retry_on_intr(|| openat(self.dir, name, flags, Mode::empty()))?);
         super::read_start(file, limit)
     }
 }

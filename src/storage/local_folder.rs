@@ -138,7 +138,7 @@ fn names(folder: &File) -> io::Result<Vec<CString>> {
     let mut names = Vec::new();
     // Reads through a handle of its own: the position in a folder belongs to the handle, and
     // several threads may be listing this one.
-    for item in Dir::read_from(folder)? {
+    for item in retry_on_intr(|| Dir::read_from(folder))? {
         let name = item?.file_name().to_owned();
         if !matches!(name.as_bytes(), b"." | b"..") {
             names.push(name);
@@ -188,7 +188,8 @@ pub(super) fn sweep(folder: &File) -> io::Result<u64> {
 fn file_system_time(folder: &File) -> io::Result<SystemTime> {
     let name = temporary_name();
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let probe = File::from(rustix::fs::openat(folder, name.as_str(), flags, FILE_MODE)?);
+    let probe = retry_on_intr(|| rustix::fs::openat(folder, name.as_str(), flags, FILE_MODE))?;
+    let probe = File::from(probe);
     let time = probe.metadata().and_then(|facts| facts.modified());
     rustix::fs::unlinkat(folder, name.as_str(), AtFlags::empty())?;
     time

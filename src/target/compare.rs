@@ -71,6 +71,19 @@ impl TargetFolder {
         }
     }
 
+    /// Compares the target itself with the metadata of a folder, as [`Self::compare`] does.
+    ///
+    /// # Errors
+    /// When it cannot be found out.
+    pub fn compare_top(
+        &self,
+        meta: &Metadata,
+        policy: &MetadataPolicy,
+    ) -> Result<Vec<Difference>, TargetError> {
+        self.differences(self.resolver.root(), b".", meta, policy)
+            .map_err(|error| TargetError::new(self.place.clone(), "compare", error))
+    }
+
     fn differences(
         &self,
         parent: &Parent,

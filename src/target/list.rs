@@ -26,7 +26,7 @@ impl TargetFolder {
 
 fn names(folder: impl AsFd) -> std::io::Result<Vec<Box<[u8]>>> {
     let mut found = Vec::new();
-    for item in Dir::read_from(folder)? {
+    for item in retry_on_intr(|| Dir::read_from(&folder))? {
         let item = item?;
         match item.file_name().to_bytes() {
             b"." | b".." => {}

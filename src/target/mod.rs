@@ -103,7 +103,8 @@ impl TargetFolder {
     /// When it cannot be listed.
     pub fn is_empty(&self) -> Result<bool, TargetError> {
         let failed = |error: Errno| TargetError::new(self.place.clone(), "list", error.into());
-        for item in Dir::read_from(self.resolver.root()).map_err(failed)? {
+        let items = retry_on_intr(|| Dir::read_from(self.resolver.root())).map_err(failed)?;
+        for item in items {
             if !matches!(item.map_err(failed)?.file_name().to_bytes(), b"." | b"..") {
                 return Ok(false);
             }
@@ -153,6 +154,21 @@ impl TargetFolder {
                 Ok(apply(node, stat, meta, policy, &self.owners, Before::Anything))
             })
         })
+    }
+
+    /// Gives the target itself the metadata of a folder, once nothing more is put into it.
+    ///
+    /// # Errors
+    /// When it cannot be opened any more.
+    pub fn finish_top(
+        &self,
+        meta: &Metadata,
+        policy: &MetadataPolicy,
+    ) -> Result<Applied, TargetError> {
+        with_node(self.resolver.root(), b".", EntryKind::Directory, |node, stat| {
+            Ok(apply(node, stat, meta, policy, &self.owners, Before::Anything))
+        })
+        .map_err(|error| TargetError::new(self.place.clone(), "finish the folder", error))
     }
 
     /// Gives what is at `path` already, and has the right content, its metadata.

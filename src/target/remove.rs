@@ -113,7 +113,7 @@ impl Removal<'_> {
     fn empty(&mut self, current: &OwnedFd) -> io::Result<bool> {
         let mut found = false;
         let mut folders = Vec::new();
-        for item in Dir::read_from(current)? {
+        for item in retry_on_intr(|| Dir::read_from(current))? {
             let item = item?;
             let name = item.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {

@@ -37,6 +37,11 @@ impl<'r> PageReader<'r> {
         Self { chunks: ChunkReader::new(repository), plain: Vec::new() }
     }
 
+    /// The repository it reads from.
+    pub fn repository(&self) -> &'r Repository {
+        self.chunks.repository()
+    }
+
     /// The chunk reader below, for reading contents.
     pub fn chunks(&mut self) -> &mut ChunkReader<'r> {
         &mut self.chunks

@@ -89,6 +89,41 @@ fn a_damaged_snapshot_is_a_problem_and_ends_with_13() {
     assert_eq!(done.stdout().lines().count(), 2, "the other one is still listed");
 }
 
+#[test]
+#[expect(clippy::disallowed_methods, reason = "loses packs")]
+fn find_and_stats_go_on_past_damage_and_end_with_13() {
+    let sandbox = Sandbox::with_repository();
+    sandbox.write("one/first", "x");
+    sandbox.gabion(["snapshot", "one"]).run().success();
+    let before = packs(&sandbox);
+    sandbox.write("two/second", "y");
+    sandbox.gabion(["snapshot", "two"]).run().success();
+    for pack in packs(&sandbox).into_iter().filter(|pack| !before.contains(pack)) {
+        fs::remove_file(pack).unwrap();
+    }
+    let found = sandbox.gabion(["find", "*"]).run().code(13);
+    found.says("problem: page ").says("is not searched");
+    assert!(found.stdout().contains("/first") && !found.stdout().contains("/second"));
+    let counted = sandbox.gabion(["stats"]).run().code(13);
+    counted.says("problem: page ").says("is not counted");
+    assert!(counted.stdout().contains("PROBLEMS"), "{}", counted.stdout());
+    let json = sandbox.gabion(["stats", "--json"]).run().code(13).json_lines().pop().unwrap();
+    assert_eq!((&json["snapshots"], &json["problems"]), (&2.into(), &1.into()));
+    for name in fs::read_dir(sandbox.path("repository/snapshots")).unwrap() {
+        let name = name.unwrap().file_name().into_string().unwrap();
+        sandbox.write(format!("repository/snapshots/{name}"), "nonsense");
+        sandbox.write(format!("repository/copy/snapshots/{name}"), "nonsense");
+    }
+    sandbox.gabion(["find", "*"]).run().code(13).says("problem: snapshots/");
+    sandbox.gabion(["stats"]).run().code(13).says("problem: snapshots/");
+}
+
+fn packs(sandbox: &Sandbox) -> Vec<std::path::PathBuf> {
+    let folders = fs::read_dir(sandbox.path("repository/packs")).unwrap();
+    let files = folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
+    files.map(|file| file.unwrap().path()).collect()
+}
+
 /// Replaces text in the configuration and makes its unkeyed hash agree again.
 fn rewrite_config(sandbox: &Sandbox, name: &str, from: &str, to: &str) {
     let path = format!("repository/{name}");

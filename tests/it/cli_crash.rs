@@ -1,6 +1,8 @@
 //! The real program, ended at any instant or run into a full or failing disk: the next command
 //! works, nothing confirmed is lost, and what was stored is used again.
 
+mod every_call;
+
 use std::path::Path;
 
 use crate::support::Sandbox;
@@ -14,6 +16,11 @@ fn noise(len: usize, seed: u8) -> Vec<u8> {
 /// A sandbox with a repository, one confirmed snapshot, and more to store.
 fn prepared() -> Sandbox {
     let sandbox = Sandbox::with_repository();
+    prepare(&sandbox);
+    sandbox
+}
+
+fn prepare(sandbox: &Sandbox) {
     for number in 0..200u8 {
         sandbox.write(format!("source/d{}/f{number}", number % 17), noise(3000, number));
     }
@@ -21,7 +28,6 @@ fn prepared() -> Sandbox {
     for number in 0..12u8 {
         sandbox.write(format!("source/large/f{number}"), noise(700_000, 200 + number));
     }
-    sandbox
 }
 
 fn snapshots(sandbox: &Sandbox) -> usize {
@@ -66,26 +72,7 @@ fn has(program: &str) -> bool {
 fn sweep(command: &str, calls: &str, fault: &str, limit: u32) -> u32 {
     let sandbox = prepared();
     for n in 1..=limit {
-        let confirmed = snapshots(&sandbox);
-        sandbox.write("source/changing", n.to_le_bytes().repeat(40_000));
-        let script = format!(
-            "strace -f -qq -o trace -e trace={calls} -e 'inject={calls}:{fault}:when={n}' \
-             $GABION {command} >out.txt 2>&1; echo $? >status; grep -c INJECTED trace >hits; true"
-        );
-        sandbox.shell(&script).run().success();
-        let read = |name: &str| std::fs::read_to_string(sandbox.path(name)).unwrap();
-        let hit = fault.contains("KILL") && read("trace").contains("killed by SIGKILL")
-            || read("hits").trim() != "0";
-        let succeeded = read("status").trim() == "0";
-        let now = snapshots(&sandbox);
-        assert!(now >= confirmed, "{calls} {n}: a confirmed snapshot is gone");
-        if succeeded {
-            assert!(
-                now > confirmed,
-                "{calls} {n}: success without a snapshot: {}",
-                read("out.txt")
-            );
-        }
+        let Met { hit, now, .. } = meet(&sandbox, command, calls, fault, n);
         if n % 8 == 0 {
             sandbox.gabion(["check", "--read-data"]).run().success();
         }
@@ -96,6 +83,39 @@ fn sweep(command: &str, calls: &str, fault: &str, limit: u32) -> u32 {
     }
     assert_whole(&sandbox, 1);
     limit
+}
+
+/// What came of a command that met a fault.
+struct Met {
+    /// Whether it came to so many calls at all.
+    hit: bool,
+    succeeded: bool,
+    /// Confirmed snapshots afterwards.
+    now: usize,
+}
+
+/// Runs a command that takes a snapshot and meets `fault` at the n-th of the given system calls of
+/// one of its threads. Nothing confirmed may be lost, and nothing may be called a success that is
+/// none.
+fn meet(sandbox: &Sandbox, command: &str, calls: &str, fault: &str, n: u32) -> Met {
+    let confirmed = snapshots(sandbox);
+    sandbox.write("source/changing", n.to_le_bytes().repeat(40_000));
+    let script = format!(
+        "strace -f -qq -o trace -e trace={calls} -e 'inject={calls}:{fault}:when={n}' \
+         $GABION {command} >out.txt 2>&1; echo $? >status; grep -c INJECTED trace >hits; true"
+    );
+    sandbox.shell(&script).run().success();
+    let read = |name: &str| std::fs::read_to_string(sandbox.path(name)).unwrap();
+    let hit = fault.contains("KILL") && read("trace").contains("killed by SIGKILL")
+        || read("hits").trim() != "0";
+    let succeeded = read("status").trim() == "0";
+    let now = snapshots(sandbox);
+    assert!(now >= confirmed, "{calls} {n}: a confirmed snapshot is gone");
+    if succeeded {
+        let said = read("out.txt");
+        assert!(now > confirmed, "{calls} {n}: success without a snapshot: {said}");
+    }
+    Met { hit, succeeded, now }
 }
 
 #[test]

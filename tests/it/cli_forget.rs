@@ -253,10 +253,12 @@ fn false_and_imported_times_push_nobody_out() {
 #[test]
 fn a_damaged_record_is_named_and_stops_a_policy() {
     let (sandbox, ids_before) = of_days(3);
-    let object = format!("repository/snapshots/{}", ids_before[1]);
-    let mut bytes = fs::read(sandbox.path(&object)).unwrap();
-    bytes[80] ^= 1;
-    sandbox.write(&object, bytes);
+    for folder in ["snapshots", "copy/snapshots"] {
+        let object = format!("repository/{folder}/{}", ids_before[1]);
+        let mut bytes = fs::read(sandbox.path(&object)).unwrap();
+        bytes[80] ^= 1;
+        sandbox.write(&object, bytes);
+    }
     let wanted = format!("snapshots/{} is damaged", ids_before[1]);
     refused(&sandbox, &["forget", "--keep-last", "9"], &wanted);
     refused(&sandbox, &["forget", &ids_before[1]], "--force removes it");
@@ -283,7 +285,7 @@ fn a_repository_that_cannot_be_written_to_says_so() {
         false => "",
     };
     for (command, object) in [
-        (format!("forget {}", ids_before[0]), "cannot delete snapshots/"),
+        (format!("forget {}", ids_before[0]), "cannot create sessions/"),
         ("pin latest".to_owned(), "cannot create sessions/"),
     ] {
         let done = sandbox.shell(&format!("{power} $GABION {command}")).run().code(1);

@@ -126,7 +126,7 @@ fn a_stream_that_fails_commits_nothing_and_ends_with_12() {
 fn a_missing_source_ends_with_1_and_leaves_no_snapshot() {
     let sandbox = with_source();
     let done = sandbox.gabion(["snapshot", "src", "nowhere"]).run().code(1);
-    done.says("/nowhere: No such file or directory\n").says("hint: ");
+    done.says("/nowhere: No such file or directory\n").says(" exists and holds: ");
     sandbox.gabion(["snapshots"]).run().success().silent();
 }
 

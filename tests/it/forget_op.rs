@@ -236,7 +236,10 @@ fn a_policy_removes_records_and_nothing_else() {
         before.into_iter().filter(|name| storage.get(*name).is_none()).collect();
     assert_eq!(
         BTreeSet::from_iter(gone),
-        taken[..2].iter().map(|s| ObjectName::snapshot(s.id)).collect()
+        taken[..2]
+            .iter()
+            .flat_map(|s| [ObjectName::snapshot(s.id), ObjectName::snapshot_copy(s.id)])
+            .collect()
     );
     assert_eq!(read_back(&repository, &taken[5]).unwrap(), some_files());
 }
@@ -321,7 +324,8 @@ fn a_damaged_record_stops_policies_and_goes_when_it_is_named() {
     let name = ObjectName::snapshot(taken[1].id);
     let mut bytes = storage.get(name).unwrap().to_vec();
     bytes[70] ^= 1;
-    storage.put(name, bytes);
+    storage.put(name, bytes.clone());
+    storage.put(ObjectName::snapshot_copy(taken[1].id), bytes);
     let policy = Policy { last: 9, ..Policy::default() };
     refused(by_policy(&repository, &policy), &format!("{name} is damaged"));
     // Another one can be named all the same.

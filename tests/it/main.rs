@@ -3,6 +3,7 @@
 
 mod bit_flips;
 mod cache;
+mod check_beside;
 mod cli_bad_places;
 mod cli_basics;
 mod cli_compare;

@@ -315,6 +315,40 @@ fn includes_excludes_single_files_and_absolute_paths() {
 }
 
 #[test]
+fn a_new_or_empty_target_gets_the_metadata_of_the_folder_that_it_stands_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    std::fs::create_dir(&source).unwrap();
+    write(source.join("f"), b"x");
+    let top = TargetFolder::open(folder.path()).unwrap();
+    let xattrs = [Xattr { name: b"user.note"[..].into(), value: b"1"[..].into() }].into();
+    let meta = Metadata { xattrs, ..metadata(EntryKind::Directory, 0o3751) };
+    let policy = MetadataPolicy::default();
+    assert!(top.finish_folder(b"source", &meta, &policy).unwrap().is_complete());
+    std::thread::sleep(Duration::from_millis(50));
+    let (world, snapshot) = taken(&source);
+    let restored = |name: &str, change: &dyn Fn(&mut RestoreOptions)| {
+        run(&world.again(), &snapshot, &folder.path().join(name), change).unwrap();
+        top.compare(name.as_bytes(), &meta, &policy).unwrap()
+    };
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    for name in ["new", "empty"] {
+        assert_eq!(restored(name, &|_| {}), [], "{name}");
+    }
+    assert_eq!(restored("forced", &|options| options.overwrite = Some(Overwrite::Always)), []);
+    std::fs::create_dir(folder.path().join("used")).unwrap();
+    write(folder.path().join("used/mine"), b"");
+    let used = restored("used", &|options| options.overwrite = Some(Overwrite::Always));
+    assert!(used.contains(&gabion::target::Difference::Mode), "{used:?}");
+    std::fs::create_dir(folder.path().join("whole")).unwrap();
+    let whole = restored("whole", &|options| (options.path, options.verify) = (None, false));
+    assert!(whole.contains(&gabion::target::Difference::Mode), "{whole:?}");
+    std::fs::create_dir(folder.path().join("dry")).unwrap();
+    let dry = restored("dry", &|options| (options.dry_run, options.verify) = (true, false));
+    assert!(dry.contains(&gabion::target::Difference::Mode), "{dry:?}");
+}
+
+#[test]
 fn damage_costs_the_files_it_hits_and_no_others() {
     let source = tempfile::tempdir().unwrap();
     for number in 0..6u8 {

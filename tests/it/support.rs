@@ -12,6 +12,8 @@ use tempfile::TempDir;
 /// A folder with a home, room for sources, and the place of one repository.
 pub(crate) struct Sandbox {
     folder: TempDir,
+    /// Whether the key file `key` opens the repository.
+    has_key: bool,
 }
 
 impl Sandbox {
@@ -20,13 +22,21 @@ impl Sandbox {
         // In memory where that is possible: hundreds of runs would wait for a disk otherwise.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         fs::create_dir(folder.path().join("home")).unwrap();
-        Self { folder }
+        Self { folder, has_key: false }
     }
 
     /// One with a repository that is not encrypted.
     pub(crate) fn with_repository() -> Self {
         let sandbox = Self::new();
         sandbox.gabion(["init", "--plaintext", "--quiet"]).run().success();
+        sandbox
+    }
+
+    /// One with an encrypted repository, whose key file every later command is given.
+    pub(crate) fn with_encrypted_repository() -> Self {
+        let mut sandbox = Self::new();
+        sandbox.gabion(["init", "--new-key-file", "key", "--quiet"]).run().success();
+        sandbox.has_key = true;
         sandbox
     }
 
@@ -67,6 +77,9 @@ impl Sandbox {
             .env("COLUMNS", "100")
             .env("GABION_REPOSITORY", self.path("repository"))
             .env("GABION_CACHE_DIR", self.path("cache"));
+        if self.has_key {
+            command.env("GABION_KEY_FILE", self.path("key"));
+        }
         Run { command, stdin: Vec::new() }
     }
 }

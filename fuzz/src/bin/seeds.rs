@@ -30,6 +30,7 @@ fn main() {
     packs();
     pages();
     records();
+    restores();
 }
 
 fn write(target: &str, name: &str, bytes: &[u8]) {
@@ -254,4 +255,25 @@ fn records() {
     write("snapshot_record", "session", &snapshot::encode(&announced));
     let mark = Mark { session, packs: vec![PackId([6; 16]), PackId([7; 16])], waits_for: None };
     write("snapshot_record", "mark", &snapshot::encode(&mark));
+}
+
+/// Bytes that choose entries: see `gabion_fuzz::restore_plan`.
+fn restores() {
+    let (folder, link, file, next_leaf) = (0, 4, 7, 0x80);
+    // A folder with a file in it, and a further file.
+    let honest = [folder, 0, 0, file, 1, 0, 4, 3, file, 0, 2, 1];
+    write("restore_plan", "honest", &[&[4, 3][..], &honest].concat());
+    // A link that leads out, and in the next page a file and a folder below it.
+    let below_link = [link, 0, 0, 0, next_leaf | file, 1, 0, 4, 2, next_leaf | folder, 1, 0, 1];
+    write("restore_plan", "below-link", &[&[4, 3][..], &below_link].concat());
+    // The same over planted links, with everything removed that is in the way.
+    write("restore_plan", "planted", &[&[0x48 | 0x10, 3][..], &honest, &below_link].concat());
+    // Hard links with odd metadata, and a device; what holds them is restored, not the whole.
+    let odd = 0x40;
+    let odd_file = [odd | file, 1, 0, 1, 1, 0, 3, 3, 1, 2];
+    let further_name = [odd | file, 1, 0, 2, 1, 0, 3, 3, 1, 2];
+    let device = [13, 1, 0, 4, 1];
+    let names = [&[folder, 0, 0][..], &odd_file, &further_name, &device].concat();
+    write("restore_plan", "links", &[&[4, 0][..], &names].concat());
+    write("restore_plan", "page", &[&[4, 7][..], &Leaf::encode(&entries())].concat());
 }

@@ -13,6 +13,8 @@ use gabion::repo::RepositoryError;
 use gabion::storage::{StorageError, StorageErrorKind};
 use gabion::target::TargetErrorKind;
 
+use crate::nearby::nearby;
+
 /// How the program ends. Scripts rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -55,6 +57,9 @@ impl From<Exit> for ExitCode {
         Self::from(u8::try_from(exit as i32).unwrap_or(1))
     }
 }
+
+/// What may have become of a source.
+const MOUNTED: &str = "is the source's disk mounted?";
 
 /// Why the program did not do what it was asked to.
 #[derive(Debug)]
@@ -142,7 +147,11 @@ impl From<OpError> for Failure {
     fn from(error: OpError) -> Self {
         let exit_and_hint = match error {
             OpError::Repository(error) => return repository(&error),
-            OpError::Source(_) => (Exit::Failed, Some("is the source's disk mounted?")),
+            OpError::Source(ref missing) if missing.source.kind() == io::ErrorKind::NotFound => {
+                let hint = nearby(&missing.path).unwrap_or_else(|| MOUNTED.to_owned());
+                return Self::of(Exit::Failed, &error).hint(hint);
+            }
+            OpError::Source(_) => (Exit::Failed, Some(MOUNTED)),
             OpError::Stream(failure) => {
                 let mut said = Self::of(Exit::StreamFailed, &failure);
                 said.details = failure.stderr_tail;

@@ -17,6 +17,7 @@ mod errors;
 mod keep;
 mod key_sources;
 mod machine;
+mod nearby;
 mod output;
 mod process;
 mod progress;

@@ -26,7 +26,7 @@ pub(super) fn check(
         report.go_on()?;
         let len = picture.packs[no as usize].len;
         let mut done = 0;
-        if let Some(pack) = picture.footer(&mut reader, no)? {
+        if let Some(pack) = picture.footer(report, &mut reader, no)? {
             done = check_pack(report, picture, no, &pack)?;
         }
         bytes_read += done;
@@ -93,7 +93,8 @@ pub(super) fn block_is_bad(
     block: u32,
     reason: String,
 ) -> Result<(), OpError> {
-    if picture.mark_block(no, block, &pack.footer) {
+    let is_new = picture.mark_block(no, block, &pack.footer);
+    if is_new && !report.is_gone(ObjectName::pack(pack.id)) {
         let what = cost(&pack.footer, block);
         let reason = if reason.contains(&format!("block {block}")) {
             reason

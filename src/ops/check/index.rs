@@ -14,8 +14,8 @@ use crate::storage::{ObjectKind, ObjectName, StorageErrorKind};
 /// The segments that are there. Listed before the packs: a pruner removes a pack from the segments
 /// before it removes the pack.
 pub(super) fn list(report: &Report<'_>) -> Result<Vec<SegmentId>, OpError> {
-    let listing = report.repository.storage().list(ObjectKind::Segment);
-    let listed = listing.map_err(RepositoryError::from)?.objects;
+    let listed = report.list(ObjectKind::Segment)?.map(|listing| listing.objects);
+    let listed = listed.unwrap_or_default();
     Ok(listed.into_iter().map(|(name, _)| SegmentId(name.id)).collect())
 }
 
@@ -37,13 +37,11 @@ pub(super) fn check(
             }
             // A pruner or another writer replaced it meanwhile.
             Err(RepositoryError::Storage(error)) if error.kind == StorageErrorKind::NotFound => {}
-            Err(error) => report.problem(
-                name,
-                format!(
-                    "{}; nothing is lost by that: the packs that it lists are read one by one",
-                    report::reason(error)?
-                ),
-            ),
+            Err(error) => {
+                let reason = report::reason(error)?;
+                let cost = "nothing is lost by that: the packs that it lists are read one by one";
+                report.problem(name, format!("{reason}; {cost}"));
+            }
         }
     }
     let unlisted = picture.packs.len() - listed.len();

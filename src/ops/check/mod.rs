@@ -4,6 +4,11 @@
 //! First the small objects, then every pack's header and footer (and, if asked for, its blocks),
 //! then every page of every snapshot. What was found damaged is carried into the last step, so that
 //! each snapshot can say what it lost.
+//!
+//! An object that cannot be read is a finding, and the check goes on. Somebody may prune beside it:
+//! what is gone when it is looked at again does not count, and when pages or contents seem to be
+//! missing and the packs are not the ones that were listed, everything but the data is looked at
+//! once more, and only what is still wrong then is told.
 
 mod choose;
 mod data;
@@ -11,6 +16,7 @@ mod index;
 mod objects;
 mod picture;
 mod reader;
+mod records;
 mod report;
 mod trees;
 
@@ -19,7 +25,9 @@ use std::sync::atomic::AtomicBool;
 
 use super::OpError;
 use crate::event::Event;
+use crate::format::snapshot::Snapshot;
 use crate::repo::{Repository, RepositoryError};
+use crate::storage::ObjectName;
 use picture::Picture;
 use report::Report;
 
@@ -79,8 +87,8 @@ pub struct CheckSummary {
 /// Checks `repository`. Its index need not be loaded.
 ///
 /// # Errors
-/// When the repository cannot be listed, the options make no sense, or the caller interrupts.
-/// Damage is no error: it is told to the repository's observer and counted.
+/// When the place is lost, packs or snapshots cannot be listed, the options make no sense, or the
+/// caller interrupts. Damage is no error: it is told to the repository's observer and counted.
 pub fn check(
     repository: &Arc<Repository>,
     options: &CheckOptions,
@@ -99,20 +107,14 @@ fn run(repository: &Repository, options: &CheckOptions) -> Result<CheckSummary, 
     objects::check_config(&report)?;
     objects::check_slots(&report)?;
     objects::check_foreign(&report)?;
-    // Snapshots are listed before packs: a writer publishes the packs first.
-    let snapshots = objects::check_records(&report)?;
-    let segments = index::list(&report)?;
-    report.phase("reading the footers of all packs");
-    let mut picture = Picture::read(&report)?;
-    index::check(&report, &segments, &mut picture)?;
-    picture.finish(&report);
-    let chosen = choose::packs(&picture, options);
+    let mut survey = Survey::take(&report)?;
+    let chosen = choose::packs(&survey.picture, options);
     if !chosen.is_empty() {
         report.phase("reading and verifying data");
     }
-    let bytes_read = data::check(&report, &picture, &chosen)?;
-    report.phase("checking the pages of all snapshots");
-    let pages = trees::check(&report, &picture, &snapshots)?;
+    let bytes_read = data::check(&report, &survey.picture, &chosen)?;
+    let pages = check_trees(&report, &mut survey)?;
+    let Survey { snapshots, picture, .. } = survey;
     Ok(CheckSummary {
         snapshots: snapshots.len() as u64,
         packs: picture.packs.len() as u64,
@@ -122,6 +124,52 @@ fn run(repository: &Repository, options: &CheckOptions) -> Result<CheckSummary, 
         problems: report.problems(),
         notes: report.notes(),
     })
+}
+
+/// What refers to chunks, and where these lie.
+struct Survey {
+    snapshots: Vec<Snapshot>,
+    roots: objects::Roots,
+    picture: Picture,
+}
+
+impl Survey {
+    /// Snapshots and roots are listed before packs: a writer publishes the packs first.
+    fn take(report: &Report<'_>) -> Result<Self, OpError> {
+        let (snapshots, roots) = objects::check_records(report)?;
+        let segments = index::list(report)?;
+        report.phase("reading the footers of all packs");
+        let mut picture = Picture::read(report)?;
+        index::check(report, &segments, &mut picture)?;
+        picture.finish(report);
+        Ok(Self { snapshots, roots, picture })
+    }
+
+    /// Whether packs or snapshots are there that were not, or the other way round.
+    fn is_stale(&self, report: &Report<'_>) -> Result<bool, OpError> {
+        let gone = |snapshot: &Snapshot| report.is_gone(ObjectName::snapshot(snapshot.id));
+        Ok(self.snapshots.iter().any(gone) || self.picture.is_stale(report)?)
+    }
+
+    fn check_trees(&self, report: &Report<'_>) -> Result<u64, OpError> {
+        report.phase("checking the pages of all snapshots");
+        trees::check(report, &self.picture, &self.snapshots, &self.roots)
+    }
+}
+
+/// Checks all trees; twice when something is wrong and what was surveyed is not what is there.
+fn check_trees(report: &Report<'_>, survey: &mut Survey) -> Result<u64, OpError> {
+    let bad_copies = survey.picture.bad_copies();
+    report.hold();
+    let checked = survey.check_trees(report);
+    if checked.is_ok() && report.holds_any() && survey.is_stale(report)? {
+        report.drop_held();
+        *survey = Survey::take(report)?;
+        survey.picture.mark_bad_copies(&bad_copies);
+        return survey.check_trees(report);
+    }
+    report.tell_held();
+    checked
 }
 
 impl Report<'_> {

@@ -1,11 +1,13 @@
 //! The small objects: configuration, key slots, records, and what does not belong there.
 
+use super::records;
 use super::report::{self, Report};
 use crate::crypto::header::Sealing;
 use crate::format::config::Config;
-use crate::format::snapshot::Snapshot;
+use crate::format::snapshot::{Root, Snapshot};
+use crate::id::SnapshotId;
 use crate::ops::OpError;
-use crate::repo::{CopyState, Damaged, RepositoryError};
+use crate::repo::{CopyState, Damaged};
 use crate::storage::{ObjectKind, ObjectName};
 
 /// Longest configuration or key slot that is read, in bytes.
@@ -74,14 +76,21 @@ pub(super) fn check_slots(report: &Report<'_>) -> Result<(), OpError> {
 
 fn same_bytes(report: &Report<'_>, first: ObjectName, second: ObjectName) -> Result<bool, OpError> {
     let read = |name| report.repository.storage().read(name, MAX_TEXT_LEN);
-    let (first, second) = (read(first), read(second));
-    Ok(first.map_err(RepositoryError::from)? == second.map_err(RepositoryError::from)?)
+    match (read(first), read(second)) {
+        (Ok(first), Ok(second)) => Ok(first == second),
+        // Both could be read a moment ago; one that cannot any more is another.
+        (Err(error), _) | (_, Err(error)) => report::storage_reason(error).map(|_| false),
+    }
 }
 
 /// What is in the folders but is no object. It is in the way when it bears the name of one.
 pub(super) fn check_foreign(report: &Report<'_>) -> Result<(), OpError> {
     for kind in ObjectKind::ALL {
-        let listing = report.repository.storage().list(kind).map_err(RepositoryError::from)?;
+        let Some(listing) = report.list(kind)? else {
+            let text = "the objects of this kind cannot be listed; none of them is checked";
+            report.problem(format!("{kind:?}").to_lowercase(), text);
+            continue;
+        };
         for path in listing.foreign {
             if path.parse::<ObjectName>().is_ok() {
                 report.problem(path, "something that is no regular file is in an object's place");
@@ -93,8 +102,24 @@ pub(super) fn check_foreign(report: &Report<'_>) -> Result<(), OpError> {
     Ok(())
 }
 
-/// Every record must open. Returns the confirmed snapshots, oldest first.
-pub(super) fn check_records(report: &Report<'_>) -> Result<Vec<Snapshot>, OpError> {
+/// Roots with their ids.
+pub(super) type Roots = Vec<(SnapshotId, Root)>;
+
+/// Every record must open. Returns the confirmed snapshots, oldest first, and the roots of those
+/// that are not confirmed.
+pub(super) fn check_records(report: &Report<'_>) -> Result<(Vec<Snapshot>, Roots), OpError> {
+    let snapshots = check_snapshots(report)?;
+    let (roots, damaged) = records::roots(report)?;
+    tell(report, damaged, "an unfinished snapshot cannot be taken up again; no other is affected")?;
+    let damaged = records::damaged_sessions(report)?;
+    tell(report, damaged, "nothing is lost, but it cannot be told whether somebody is writing")?;
+    let damaged = records::damaged_marks(report)?;
+    tell(report, damaged, "nothing is lost, but no snapshot can be taken while it is there")?;
+    Ok((snapshots, roots))
+}
+
+/// Both copies of every snapshot must be whole and equal.
+fn check_snapshots(report: &Report<'_>) -> Result<Vec<Snapshot>, OpError> {
     let repository = report.repository;
     let found = repository.snapshot_records(true)?;
     tell(report, found.damaged, "this snapshot cannot be restored")?;
@@ -108,14 +133,7 @@ pub(super) fn check_records(report: &Report<'_>) -> Result<Vec<Snapshot>, OpErro
             }
         }
     }
-    let snapshots = found.snapshots;
-    let (_, damaged) = repository.roots()?;
-    tell(report, damaged, "an unfinished snapshot cannot be taken up again; no other is affected")?;
-    let (_, damaged) = repository.sessions()?;
-    tell(report, damaged, "nothing is lost, but it cannot be told whether somebody is writing")?;
-    let (_, damaged) = repository.readable_marks()?;
-    tell(report, damaged, "nothing is lost, but no snapshot can be taken while it is there")?;
-    Ok(snapshots)
+    Ok(found.snapshots)
 }
 
 fn lost_copy(state: CopyState) -> Result<String, OpError> {
@@ -127,7 +145,10 @@ fn lost_copy(state: CopyState) -> Result<String, OpError> {
 
 fn tell(report: &Report<'_>, damaged: Vec<Damaged>, cost: &str) -> Result<(), OpError> {
     for Damaged { object, error } in damaged {
-        report.problem(object, format!("{}; {cost}", report::reason(error)?));
+        let reason = report::reason(error)?;
+        if !report.is_gone(object) {
+            report.problem(object, format!("{reason}; {cost}"));
+        }
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::id::{ChunkId, PackId};
 use crate::ops::OpError;
 use crate::repo::index::PackFooter;
 use crate::repo::{PackReader, RepositoryError};
-use crate::storage::{ObjectKind, ObjectName, StorageErrorKind};
+use crate::storage::{ObjectKind, ObjectName};
 
 /// Bytes of an id that are kept: no two ids agree in so many by chance.
 const PREFIX_LEN: usize = 16;
@@ -89,10 +89,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Picture {
     /// Reads the header, footer and trailer of every pack.
     pub(super) fn read(report: &Report<'_>) -> Result<Self, OpError> {
-        let listing = report.repository.storage().list(ObjectKind::Pack);
-        let listed = listing.map_err(RepositoryError::from)?.objects;
-        let mut picture =
-            Self::of_lengths(listed.into_iter().map(|(name, len)| (PackId(name.id), len)));
+        let mut picture = Self::of_lengths(list(report)?.into_iter());
         report.total(picture.packs.len() as u64, 0);
         let found = Mutex::new(Vec::new());
         let hashes = picture.packs.par_iter().zip(0u32..u32::MAX).map_init(
@@ -210,9 +207,30 @@ impl Picture {
         true
     }
 
+    /// Whether other packs are there by now.
+    pub(super) fn is_stale(&self, report: &Report<'_>) -> Result<bool, OpError> {
+        let now: HashMap<PackId, u64> = list(report)?.into_iter().collect();
+        let known = |pack: &Pack| now.contains_key(&pack.id);
+        Ok(now.len() != self.packs.len() || !self.packs.iter().all(known))
+    }
+
+    /// The copies of chunks that were found to be damaged.
+    pub(super) fn bad_copies(&self) -> Vec<(PackId, u32)> {
+        let damage = lock(&self.damage);
+        let by_id = |&(pack, chunk): &(u32, u32)| (self.packs[pack as usize].id, chunk);
+        damage.chunks.iter().map(by_id).collect()
+    }
+
+    /// Takes over which copies are damaged from an earlier picture.
+    pub(super) fn mark_bad_copies(&self, copies: &[(PackId, u32)]) {
+        let known = copies.iter().filter_map(|(id, chunk)| Some((self.number(id)?, *chunk)));
+        known.for_each(|(pack, chunk)| self.mark_chunk(pack, chunk));
+    }
+
     /// The footer of a pack; nothing when it cannot be read (which was reported).
     pub(super) fn footer(
         &self,
+        report: &Report<'_>,
         reader: &mut PackReader<'_>,
         no: u32,
     ) -> Result<Option<Arc<PackFooter>>, OpError> {
@@ -228,7 +246,7 @@ impl Picture {
         }
         let footer = match reader.footer(pack.id, pack.len) {
             Ok((_, footer)) => footer,
-            Err(error) => return report::reason(error).map(|_| None),
+            Err(error) => return unusable(report, pack.id, error).map(|()| None),
         };
         let made = Arc::new(PackFooter { id: pack.id, len: pack.len, footer });
         let mut shelf = lock(&self.shelf);
@@ -246,18 +264,24 @@ fn read_footer(
     reader: &mut PackReader<'_>,
     pack: &Pack,
 ) -> Result<Option<(Vec<u8>, Footer)>, OpError> {
-    let error = match reader.footer(pack.id, pack.len) {
-        Ok(found) => return Ok(Some(found)),
-        Err(error) => error,
-    };
-    let name = ObjectName::pack(pack.id);
-    match report.repository.storage().len(name) {
-        // A pruner deleted it since the packs were listed.
-        Err(error) if error.kind == StorageErrorKind::NotFound => {}
-        _ => {
-            let reason = report::reason(error)?;
-            report.problem(name, format!("the pack cannot be used by itself: {reason}"));
-        }
+    match reader.footer(pack.id, pack.len) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) => unusable(report, pack.id, error).map(|()| None),
     }
-    Ok(None)
+}
+
+/// Reports a pack whose footer cannot be read, unless a pruner deleted it since the packs were
+/// listed.
+fn unusable(report: &Report<'_>, id: PackId, error: RepositoryError) -> Result<(), OpError> {
+    let (name, reason) = (ObjectName::pack(id), report::reason(error)?);
+    if !report.is_gone(name) {
+        report.problem(name, format!("the pack cannot be used by itself: {reason}"));
+    }
+    Ok(())
+}
+
+/// The packs that are there, with their lengths in bytes.
+fn list(report: &Report<'_>) -> Result<Vec<(PackId, u64)>, OpError> {
+    let listed = report.list(ObjectKind::Pack)?.map(|listing| listing.objects).unwrap_or_default();
+    Ok(listed.into_iter().map(|(name, len)| (PackId(name.id), len)).collect())
 }

@@ -43,7 +43,9 @@ impl<'c> Reader<'c> {
             if picture.is_known_bad(copy) {
                 continue;
             }
-            let Some(pack) = picture.footer(&mut self.packs, copy.pack)? else { continue };
+            let Some(pack) = picture.footer(self.report, &mut self.packs, copy.pack)? else {
+                continue;
+            };
             let listed = &pack.footer.chunks[copy.chunk as usize];
             if listed.id != *id || listed.kind != kind {
                 continue;

@@ -16,8 +16,8 @@ use crate::crypto::ChunkKind;
 use crate::format::entry::{Content, ContentItem};
 use crate::format::page::{Leaf, MAX_HEIGHT, Page, PageRef, Upper};
 use crate::format::path;
-use crate::format::snapshot::Snapshot;
-use crate::id::ChunkId;
+use crate::format::snapshot::{Root, Snapshot};
+use crate::id::{ChunkId, SnapshotId};
 use crate::ops::OpError;
 use crate::repo::index::IdMap;
 use crate::storage::ObjectName;
@@ -27,17 +27,25 @@ use lists::ListFacts;
 /// Leaves that one thread takes at once: about as many as share a block.
 const LEAVES_AT_ONCE: usize = 16;
 
-/// Checks the trees of `snapshots`; returns how many pages there are.
+/// Checks the trees of `snapshots`, then those below `roots`, which no confirmed snapshot needs;
+/// returns how many pages there are.
 pub(super) fn check(
     report: &Report<'_>,
     picture: &Picture,
     snapshots: &[Snapshot],
+    roots: &[(SnapshotId, Root)],
 ) -> Result<u64, OpError> {
-    report.total(snapshots.len() as u64, 0);
-    let walk = Walk { report, picture, pages: Mutex::default(), lists: Mutex::default() };
+    report.total((snapshots.len() + roots.len()) as u64, 0);
+    let (pages, lists) = (Mutex::default(), Mutex::default());
+    let mut walk = Walk { report, picture, pages, lists, confirmed: true };
     let mut reader = Reader::new(report, picture);
     for snapshot in snapshots {
         walk.snapshot(&mut reader, snapshot)?;
+        report.progress(1, 0);
+    }
+    walk.confirmed = false;
+    for (id, root) in roots {
+        walk.root(&mut reader, *id, root)?;
         report.progress(1, 0);
     }
     let pages = lock(&walk.pages).len() + lock(&walk.lists).len();
@@ -55,6 +63,8 @@ struct Walk<'c> {
     pages: Mutex<IdMap<Option<Arc<PageFacts>>>>,
     /// The same for pages of content lists.
     lists: Mutex<IdMap<Option<ListFacts>>>,
+    /// Whether a confirmed snapshot needs the pages that are met now.
+    confirmed: bool,
 }
 
 impl<'c> Walk<'c> {
@@ -68,6 +78,34 @@ impl<'c> Walk<'c> {
             self.report.problem(name, loss.to_string());
         }
         Ok(())
+    }
+
+    /// What an unfinished snapshot lost is worth a note: nobody can restore it anyway.
+    fn root(&self, reader: &mut Reader<'c>, id: SnapshotId, root: &Root) -> Result<(), OpError> {
+        let name = ObjectName::root(id);
+        let top = match root {
+            Root::Tentative { snapshot, .. } => snapshot.root,
+            Root::Checkpoint { root, .. } => *root,
+        };
+        let lost = match self.page(reader, &top, None)? {
+            None => "its top page is lost".to_owned(),
+            Some(facts) => match &facts.loss {
+                None => return Ok(()),
+                Some(loss) => loss.to_string(),
+            },
+        };
+        if !self.report.is_gone(name) {
+            let cost = "an unfinished snapshot cannot be taken up again; no other is affected";
+            self.report.note(format!("{name}: {lost}; {cost}"));
+        }
+        Ok(())
+    }
+
+    /// Reports what is wrong with a page or entry, if a confirmed snapshot needs it.
+    fn problem(&self, subject: impl ToString, message: impl Into<String>) {
+        if self.confirmed {
+            self.report.problem(subject, message);
+        }
     }
 
     /// Checks a page and all below it, which has `height` unless it is a top page. Nothing when it
@@ -84,18 +122,18 @@ impl<'c> Walk<'c> {
         }
         let facts = match reader.chunk(ChunkKind::Page, id)?.map(Page::decode) {
             None => {
-                self.report.problem(format!("page {id}"), self.why_lost(id));
+                self.problem(format!("page {id}"), self.why_lost(id));
                 None
             }
             Some(Err(error)) => {
-                self.report.problem(format!("page {id}"), error.to_string());
+                self.problem(format!("page {id}"), error.to_string());
                 None
             }
             Some(Ok(Page::Leaf(leaf))) if height.is_none() || !leaf.is_empty() => {
                 Some(Arc::new(self.leaf(reader, &leaf)?))
             }
             Some(Ok(Page::Leaf(_))) => {
-                self.report.problem(format!("page {id}"), "it is empty, though not a top page");
+                self.problem(format!("page {id}"), "it is empty, though not a top page");
                 None
             }
             // A parent's height bounds that of its children, so this goes down at most so deep.
@@ -103,8 +141,7 @@ impl<'c> Walk<'c> {
                 Some(Arc::new(self.upper(reader, id, &upper)?))
             }
             Some(Ok(Page::Upper(_))) => {
-                self.report
-                    .problem(format!("page {id}"), "it is not of its parent's height less 1");
+                self.problem(format!("page {id}"), "it is not of its parent's height less 1");
                 None
             }
         };
@@ -137,7 +174,7 @@ impl<'c> Walk<'c> {
             if let Some(wrong) = found.contradiction(child, upper.height, next) {
                 let first = path::display(&child.first_path);
                 let text = format!("what it says of the page that begins with {first}: {wrong}");
-                self.report.problem(format!("page {id}"), text);
+                self.problem(format!("page {id}"), text);
             }
             facts.add(child, found);
         }
@@ -178,7 +215,7 @@ impl<'c> Walk<'c> {
                     let list = self.list(reader, root, *height)?;
                     if list.is_some_and(|list| list.len != size) {
                         let text = "its content list is not as long as its entry says";
-                        self.report.problem(path::display(path), text);
+                        self.problem(path::display(path), text);
                     }
                     list.is_some_and(|list| list.whole && list.len == size)
                 }

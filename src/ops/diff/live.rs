@@ -2,18 +2,18 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use super::live_batch::{Batch, Doubt, Found};
 use super::live_side::{LiveItem, LiveSide, without_slash};
-use super::{Aspect, Aspects, Change, DiffItem, DiffSummary, live_content};
+use super::{Aspect, Aspects, Change, DiffItem, DiffSummary};
 use crate::event::{Event, Problem};
 use crate::format::entry::{Content, Entry, EntryKind, Metadata};
 use crate::format::path;
 use crate::format::snapshot::Snapshot;
 use crate::ops::OpError;
 use crate::ops::list::{next_within, seek_existing};
-use crate::repo::{Repository, RepositoryError};
+use crate::repo::Repository;
 use crate::source::SourceError;
 use crate::source::exclude::Excludes;
 use crate::source::metadata::{OwnerNames, read_metadata};
@@ -76,17 +76,19 @@ pub struct LiveOptions {
     pub excludes: Excludes,
     /// Do not look into other file systems.
     pub one_file_system: bool,
+    /// Threads that read files.
+    pub threads: usize,
 }
 
 impl Default for LiveOptions {
     fn default() -> Self {
-        Self { content: true, excludes: Excludes::default(), one_file_system: false }
+        Self { content: true, excludes: Excludes::default(), one_file_system: false, threads: 1 }
     }
 }
 
 /// Gives every path that differs between a part of a snapshot (old) and a live folder (new) to
 /// `each`, in path order. Contents are compared by chunk ids: the live file is read, the stored
-/// content is not. The top folders themselves are compared only where the live one is the source.
+/// content is not; so many files are read at a time as there are threads. The top folders themselves are compared only where the live one is the source.
 ///
 /// Sockets that are gone are no difference, as nothing can bring them back; nor are streams where
 /// the sources themselves are compared. Live items that cannot be read are problems, reported and
@@ -113,15 +115,18 @@ pub fn diff_live(
         repository,
         mapping,
         check_content: options.content,
-        pages: PageReader::new(repository),
         owners: OwnerNames::default(),
         links: LinkGroups::default(),
-        buffer: Vec::new(),
         summary: DiffSummary::default(),
     };
+    let mut batch = Batch::new(repository, options.threads)?;
     let mut stored = next_within(&mut cursor, &mapping.subtree)?;
     loop {
         comparison.report(live.take_problems());
+        let at_end = stored.is_none() && live.peek().is_none();
+        if at_end || batch.is_full() {
+            comparison.give(&mut batch, &live, each)?;
+        }
         let order = match (&stored, live.peek()) {
             (None, None) => return Ok(comparison.summary),
             (Some(stored), Some(live)) => path::compare(&stored.path, &live.path),
@@ -133,9 +138,8 @@ pub fn diff_live(
         if old.is_some() {
             stored = next_within(&mut cursor, &mapping.subtree)?;
         }
-        if let Some(item) = comparison.compare(old, new, &mut live)? {
-            comparison.summary.count(&item);
-            each(&item)?;
+        if let Some(found) = comparison.compare(old, new, &mut live) {
+            batch.push(found);
         }
     }
 }
@@ -160,20 +164,20 @@ fn pass_tops(
     Ok(())
 }
 
-/// Why a live item could not be compared.
-enum Unread {
-    Source(SourceError),
-    Repository(RepositoryError),
+/// How two items differ, as far as that can be told without reading them.
+enum Verdict {
+    Same,
+    Differs(Change),
+    /// In these aspects, and perhaps in their contents.
+    Doubtful(Aspects),
 }
 
 struct Comparison<'r> {
     repository: &'r Repository,
     mapping: &'r LiveMapping,
     check_content: bool,
-    pages: PageReader<'r>,
     owners: OwnerNames,
     links: LinkGroups,
-    buffer: Vec<u8>,
     summary: DiffSummary,
 }
 
@@ -187,30 +191,58 @@ impl Comparison<'_> {
         }
     }
 
+    /// Counts what was gathered and gives it to `each`.
+    fn give(
+        &mut self,
+        batch: &mut Batch<'_>,
+        live: &LiveSide,
+        each: &mut dyn FnMut(&DiffItem) -> Result<(), OpError>,
+    ) -> Result<(), OpError> {
+        for told in batch.finish(live.roots().map(|roots| &**roots))? {
+            match told {
+                Ok(item) => {
+                    self.summary.count(&item);
+                    each(&item)?;
+                }
+                Err(error) => self.report(vec![error]),
+            }
+        }
+        Ok(())
+    }
+
     fn compare(
         &mut self,
         old: Option<Entry>,
         new: Option<LiveItem>,
         live: &mut LiveSide,
-    ) -> Result<Option<DiffItem>, RepositoryError> {
+    ) -> Option<Found> {
         let Some(item) = new else {
-            return Ok(old.filter(|old| !self.may_be_absent(old, live)).map(removed));
+            let old = old.filter(|old| !self.may_be_absent(old, live));
+            return old.map(|old| Found::Item(DiffItem::removed(old)));
         };
         match self.look_at(old.as_ref(), &item, live) {
-            Ok((meta, change)) => Ok(change.map(|change| {
+            Ok((meta, verdict)) => {
                 let new = Entry { path: item.path[..].into(), meta, content: Content::Empty };
-                DiffItem { path: new.path.clone(), change, old, new: Some(new) }
-            })),
-            // It went away meanwhile.
-            Err(Unread::Source(error)) if error.source.kind() == std::io::ErrorKind::NotFound => {
-                Ok(old.map(removed))
+                match (verdict, old) {
+                    (Verdict::Same, _) | (Verdict::Doubtful(_), None) => None,
+                    (Verdict::Doubtful(aspects), Some(old)) => {
+                        Some(Found::Doubt(Doubt { old, new, place: item.place, aspects }))
+                    }
+                    (Verdict::Differs(change), old) => {
+                        let path = new.path.clone();
+                        Some(Found::Item(DiffItem { path, change, old, new: Some(new) }))
+                    }
+                }
             }
-            Err(Unread::Source(error)) => {
+            // It went away meanwhile.
+            Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => {
+                old.map(|old| Found::Item(DiffItem::removed(old)))
+            }
+            Err(error) => {
                 self.report(vec![error]);
                 live.hide(item.path);
-                Ok(None)
+                None
             }
-            Err(Unread::Repository(error)) => Err(error),
         }
     }
 
@@ -228,18 +260,17 @@ impl Comparison<'_> {
         old: Option<&Entry>,
         item: &LiveItem,
         live: &LiveSide,
-    ) -> Result<(Metadata, Option<Change>), Unread> {
+    ) -> Result<(Metadata, Verdict), SourceError> {
         let gone = || SourceError {
             path: crate::source::absolute(&item.place),
             action: "find",
             source: std::io::ErrorKind::NotFound.into(),
         };
-        let roots = live.roots().ok_or_else(|| Unread::Source(gone()))?;
-        let read = read_metadata(roots, &item.place, &item.stat, &self.owners);
-        let (meta, problems) = read.map_err(Unread::Source)?;
+        let roots = live.roots().ok_or_else(gone)?;
+        let (meta, problems) = read_metadata(roots, &item.place, &item.stat, &self.owners)?;
         let Some(old) = old else {
             self.report(problems);
-            return Ok((meta, Some(Change::Added)));
+            return Ok((meta, Verdict::Differs(Change::Added)));
         };
         let mut stored = old.meta.clone();
         if stored.kind == EntryKind::Stream {
@@ -253,32 +284,23 @@ impl Comparison<'_> {
             self.report(problems);
         }
         let doubtful = self.check_content || aspects.contains(Aspect::Mtime);
-        if stored.kind == EntryKind::File && meta.kind == EntryKind::File {
-            if aspects.contains(Aspect::Size) {
-                aspects.insert(Aspect::Content);
-            } else if doubtful && meta.size > 0 {
-                let file = roots.open_file(&item.place).map_err(Unread::Source)?;
-                if !self.has_content(old, &item.place, &File::from(file))? {
-                    aspects.insert(Aspect::Content);
-                }
-            }
+        let are_files = stored.kind == EntryKind::File && meta.kind == EntryKind::File;
+        let other_size = aspects.contains(Aspect::Size);
+        if are_files && other_size {
+            aspects.insert(Aspect::Content);
         }
         if !aspects.contains(Aspect::Kind) && !self.links.fit(&stored, &meta) {
             aspects.insert(Aspect::Links);
         }
-        Ok((meta, (!aspects.is_empty()).then_some(Change::Changed(aspects))))
+        let verdict = if are_files && doubtful && !other_size && meta.size > 0 {
+            Verdict::Doubtful(aspects)
+        } else if aspects.is_empty() {
+            Verdict::Same
+        } else {
+            Verdict::Differs(Change::Changed(aspects))
+        };
+        Ok((meta, verdict))
     }
-
-    fn has_content(&mut self, old: &Entry, place: &[u8], file: &File) -> Result<bool, Unread> {
-        let (size, buffer) = (old.meta.size, &mut self.buffer);
-        live_content::has_content(&mut self.pages, &old.content, size, file, buffer)
-            .map_err(Unread::Repository)?
-            .map_err(|error| Unread::Source(SourceError::at(place, "read", error)))
-    }
-}
-
-fn removed(old: Entry) -> DiffItem {
-    DiffItem { path: old.path.clone(), change: Change::Removed, old: Some(old), new: None }
 }
 
 /// File system and inode.

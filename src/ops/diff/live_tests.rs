@@ -1,5 +1,6 @@
 //! Tests of comparing with a live folder.
 
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, PermissionsExt, symlink};
 use std::time::{Duration, UNIX_EPOCH};
@@ -96,7 +97,17 @@ impl World {
         self.diff_mapped(&self.mapping("", ""), options)
     }
 
+    /// The same on one thread and on four.
     fn diff_mapped(&self, mapping: &LiveMapping, options: &LiveOptions) -> Vec<String> {
+        let [one, four] = [1, 4].map(|threads| {
+            let options = LiveOptions { threads, ..options.clone() };
+            self.diff_once(mapping, &options)
+        });
+        assert_eq!(one, four);
+        one
+    }
+
+    fn diff_once(&self, mapping: &LiveMapping, options: &LiveOptions) -> Vec<String> {
         let mut found = Vec::new();
         let repository = &self.made.repository;
         let summary = diff_live(repository, &self.snapshot, mapping, options, &mut |item| {
@@ -171,6 +182,19 @@ fn a_changed_byte_is_found_even_when_the_time_says_nothing() {
         let trusting = LiveOptions { content: false, ..LiveOptions::default() };
         assert_eq!(world.diff(&trusting), [""; 0]);
     }
+}
+
+#[test]
+fn many_files_are_told_in_the_order_of_their_paths() {
+    let many = (0..200).map(|n| (format!("f{n:03}").into_bytes(), TestEntry::file(noise(n, 40))));
+    let world = World::new(many.collect());
+    for n in (0..200).step_by(3) {
+        world.keep_mtime(&format!("f{n:03}"), |place| {
+            File::options().write(true).open(place).unwrap().write_all_at(b"!?!?!", 7).unwrap();
+        });
+    }
+    let wanted: Vec<String> = (0..200).step_by(3).map(|n| format!("f{n:03} content")).collect();
+    assert_eq!(world.diff(&LiveOptions::default()), wanted);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::event::Event;
 use crate::ops::test_support::{TestEntry, TestRepository, TestTree, tree};
 
 fn named(pattern: &str) -> FindOptions {
@@ -90,14 +91,32 @@ fn equal_entries_are_one_result_and_shared_pages_are_read_once() {
 }
 
 #[test]
-fn a_missing_page_is_an_error() {
-    let made = TestRepository::new();
-    let snapshot = made.snapshot(&tree([("a", TestEntry::file("a"))]));
+fn what_cannot_be_read_is_told_once_and_the_rest_is_searched() {
+    let made = TestRepository::with_small_pages();
+    let many = |range: std::ops::Range<u32>| -> TestTree {
+        range.map(|n| (format!("f{n:05}").into_bytes(), TestEntry::file(""))).collect()
+    };
+    let first = made.snapshot(&many(0..1000));
+    let kept = made.packs();
+    let second = made.snapshot(&many(0..1100));
+    let both = [first.clone(), second.clone(), second];
+    let (items, summary) = found(&made, &both, &named("f*"));
+    assert_eq!((items.len(), summary.problems), (1100, 0));
+    for (name, _) in made.packs().into_iter().filter(|pack| !kept.contains(pack)) {
+        assert!(made.storage.remove(name));
+    }
+    // The two newer ones lost their top page, which is one; the first has everything.
+    let broken = made.reopen();
+    let (items, summary) = found(&broken, &both, &named("f*"));
+    assert_eq!((items.len(), summary.problems), (1000, 1));
+    let told = broken.events.events();
+    let told: Vec<_> = told.iter().filter(|event| matches!(event, Event::Problem(_))).collect();
+    assert!(matches!(&told[..], [Event::Problem(told)] if told.message.contains("2 snapshots")));
     for (name, _) in made.packs() {
         assert!(made.storage.remove(name));
     }
-    let result = find(&made.repository, &[snapshot], &named("*"), &mut |_| Ok(()));
-    assert!(matches!(result, Err(OpError::Repository(error)) if error.is_damage()));
+    let (items, summary) = found(&made.reopen(), &[first], &named("f*"));
+    assert_eq!((items.len(), summary.problems), (0, 1));
 }
 
 proptest! {

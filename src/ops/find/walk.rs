@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+use crate::event::{Event, Problem};
 use crate::format::entry::Entry;
 use crate::format::page::{Leaf, Page, PageRef};
 use crate::format::path;
@@ -103,6 +104,8 @@ pub(super) struct Walks<'a> {
     within: &'a [u8],
     accept: &'a dyn Fn(&Leaf, usize) -> bool,
     pages_read: u64,
+    /// Pages that could not be read.
+    damaged: u64,
 }
 
 impl<'a> Walks<'a> {
@@ -119,14 +122,20 @@ impl<'a> Walks<'a> {
             Walk(vec![Frame::Pages { children: Arc::new([top(root)]), height: None, at: 0 }])
         });
         let walks = walks.collect();
-        Self { reader: PageReader::new(repository), walks, within, accept, pages_read: 0 }
+        let reader = PageReader::new(repository);
+        Self { reader, walks, within, accept, pages_read: 0, damaged: 0 }
+    }
+
+    pub(super) fn damaged(&self) -> u64 {
+        self.damaged
     }
 
     pub(super) fn pages_read(&self) -> u64 {
         self.pages_read
     }
 
-    /// The next accepted entry; nothing at the end of all trees.
+    /// The next accepted entry; nothing at the end of all trees. A page that is missing or damaged
+    /// is told and passed over.
     pub(super) fn next_found(&mut self) -> Result<Option<Found>, RepositoryError> {
         loop {
             let Some(holders) = self.foremost() else { return Ok(None) };
@@ -139,11 +148,30 @@ impl<'a> Walks<'a> {
                 }
                 Some(At::Page(page, height)) => {
                     let page = page.clone();
-                    let frame = self.look_into(&page, height)?;
+                    let frame = match self.look_into(&page, height) {
+                        Err(error) if error.is_damage() => {
+                            self.pass_over(&page, &error, holders.len());
+                            None
+                        }
+                        looked => looked?,
+                    };
                     holders.iter().for_each(|&holder| self.walks[holder].enter(frame.as_ref()));
                 }
             }
         }
+    }
+
+    fn pass_over(&mut self, page: &PageRef, error: &RepositoryError, holders: usize) {
+        self.damaged += 1;
+        let from = match &*page.first_path {
+            b"" => "the top".to_owned(),
+            first => path::display(first),
+        };
+        let subject = format!("page {}", page.id).into();
+        let of =
+            if holders == 1 { "a snapshot".to_owned() } else { format!("{holders} snapshots") };
+        let message = format!("{error}; what {of} should have from {from} on is not searched");
+        self.reader.repository().observer().event(Event::Problem(Problem { subject, message }));
     }
 
     /// The trees at what comes first in path order, all at the same; nothing at the end.

@@ -3,7 +3,8 @@
 //! The tree is walked in path order and cut into windows of bounded size. Within a window folders
 //! are made first, then every needed block is read and decoded once, in pack order, on all cores,
 //! its chunks verified and written where they belong; then links, pipes and devices; then the
-//! metadata of the folders that are complete. Everything at the target goes through a
+//! metadata of the folders that are complete. When what one folder holds goes into a target that
+//! was new or empty, the target gets that folder's metadata in the end. Everything at the target goes through a
 //! [`TargetFolder`], which never leaves it, whatever the snapshot says.
 
 mod content;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub use options::{Overwrite, RestoreOptions, RestoreSummary};
 
 use crate::event::{Event, Problem};
+use crate::format::entry::Metadata;
 use crate::format::path;
 use crate::ops::OpError;
 use crate::repo::{Repository, RepositoryError};
@@ -40,7 +42,7 @@ pub fn restore(
         .num_threads(options.threads.max(1))
         .build()
         .map_err(|error| OpError::Refused(format!("cannot start threads: {error}")))?;
-    let target = open_target(&options)?;
+    let (target, was_empty) = open_target(&options)?;
     let restore = Restore { repository, options: &options, target, counters: Counters::default() };
     let counts = &options.snapshot.counts;
     if options.path.as_deref().is_none_or(<[u8]>::is_empty) {
@@ -48,32 +50,37 @@ pub fn restore(
         repository.observer().event(Event::Total { items, bytes });
     }
     repository.observer().event(Event::Phase("restoring"));
-    walk::Walk::new(&restore, &pool)?.run()?;
+    let top = walk::Walk::new(&restore, &pool)?.run()?.filter(|_| was_empty && !options.dry_run);
+    if let Some(top) = &top {
+        restore.finish_top(top)?;
+    }
     if options.sync && !options.dry_run {
         restore.target()?.sync()?;
     }
     if options.verify && !options.dry_run {
         repository.observer().event(Event::Phase("verifying"));
-        verify::verify(&restore, &pool)?;
+        verify::verify(&restore, &pool, top.as_ref())?;
     }
     Ok(restore.counters.summary())
 }
 
-/// Opens or makes the target. A dry run makes nothing, so there may be none then.
-fn open_target(options: &RestoreOptions) -> Result<Option<TargetFolder>, OpError> {
+/// Opens or makes the target, and says whether there is nothing in it. A dry run makes nothing, so
+/// there may be no target then.
+fn open_target(options: &RestoreOptions) -> Result<(Option<TargetFolder>, bool), OpError> {
     let target = if options.dry_run {
         match TargetFolder::open(&options.target) {
             Ok(target) => target,
-            Err(error) if error.kind == TargetErrorKind::Vanished => return Ok(None),
+            Err(error) if error.kind == TargetErrorKind::Vanished => return Ok((None, true)),
             Err(error) => return Err(error.into()),
         }
     } else {
         TargetFolder::create_or_open(&options.target)?
     };
-    if options.overwrite.is_none() && !target.is_empty()? {
+    let is_empty = target.is_empty()?;
+    if options.overwrite.is_none() && !is_empty {
         return Err(OpError::TargetNotEmpty(options.target.clone()));
     }
-    Ok(Some(target))
+    Ok((Some(target), is_empty))
 }
 
 /// What all parts of a restore share.
@@ -126,6 +133,15 @@ impl Restore<'_> {
     fn made(&self, applied: Applied) {
         Self::count(&self.counters.restored);
         self.applied(applied);
+    }
+
+    /// Gives the target the metadata of the folder whose content it got.
+    fn finish_top(&self, meta: &Metadata) -> Result<(), OpError> {
+        match self.target()?.finish_top(meta, &self.options.policy) {
+            Ok(applied) => self.applied(applied),
+            Err(error) => self.one_entry_only(b".", error)?,
+        }
+        Ok(())
     }
 
     fn applied(&self, applied: Applied) {

@@ -25,8 +25,9 @@ pub enum Overwrite {
 pub struct RestoreOptions {
     /// The snapshot.
     pub snapshot: Snapshot,
-    /// What of it, as stored; what it holds goes into the target. Nothing: all of it, absolute
-    /// paths recreated below the target.
+    /// What of it, as stored; what it holds goes into the target, and a target that was new or
+    /// empty gets its mode, owner, times and attributes. Nothing: all of it, absolute paths
+    /// recreated below the target.
     pub path: Option<Vec<u8>>,
     /// The folder to restore into; made when it is missing.
     pub target: PathBuf,

@@ -9,18 +9,28 @@ use super::Restore;
 use super::filter::Filter;
 use crate::crypto::ChunkKind;
 use crate::event::Event;
-use crate::format::entry::{Content, ContentItem, Entry, EntryKind};
+use crate::format::entry::{Content, ContentItem, Entry, EntryKind, Metadata};
 use crate::format::path;
 use crate::ops::OpError;
 use crate::repo::RepositoryError;
+use crate::target::{Difference, TargetError};
 use crate::tree::{ContentItems, PageReader};
 
 /// Entries that are compared at once.
 const BATCH: usize = 4096;
 
-/// Compares everything that a restore was about.
-pub(super) fn verify(restore: &Restore<'_>, pool: &rayon::ThreadPool) -> Result<(), OpError> {
+/// Compares everything that a restore was about, and the target itself with `top_meta` if it got
+/// that.
+pub(super) fn verify(
+    restore: &Restore<'_>,
+    pool: &rayon::ThreadPool,
+    top_meta: Option<&Metadata>,
+) -> Result<(), OpError> {
     let options = restore.options;
+    if let Some(meta) = top_meta {
+        let compared = restore.target()?.compare_top(meta, &options.policy);
+        report(restore, b".", in_words(compared));
+    }
     let mut filter = Filter::new(&options.include, &options.exclude)?;
     let top = options.path.clone().unwrap_or_default();
     let mut cursor = PageReader::new(restore.repository).cursor(options.snapshot.root);
@@ -62,11 +72,8 @@ pub(super) fn verify(restore: &Restore<'_>, pool: &rayon::ThreadPool) -> Result<
 fn compare(restore: &Restore<'_>, entry: &Entry) -> Result<(), OpError> {
     Restore::count(&restore.counters.verified);
     let target = restore.target()?;
-    let mut found: Vec<String> =
-        match target.compare(&entry.path, &entry.meta, &restore.options.policy) {
-            Ok(differences) => differences.iter().map(ToString::to_string).collect(),
-            Err(error) => vec![error.to_string()],
-        };
+    let compared = target.compare(&entry.path, &entry.meta, &restore.options.policy);
+    let mut found = in_words(compared);
     let has_content = matches!(entry.meta.kind, EntryKind::File | EntryKind::Stream);
     if has_content && !found.iter().any(|what| what == "missing" || what == "kind") {
         match same_content(restore, entry) {
@@ -79,10 +86,21 @@ fn compare(restore: &Restore<'_>, entry: &Entry) -> Result<(), OpError> {
             Err(Trouble::Repository(error)) => return Err(error.into()),
         }
     }
-    if !found.is_empty() {
-        restore.problem(&entry.path, format!("differs after the restore: {}", found.join(", ")));
-    }
+    report(restore, &entry.path, found);
     Ok(())
+}
+
+fn in_words(compared: Result<Vec<Difference>, TargetError>) -> Vec<String> {
+    match compared {
+        Ok(differences) => differences.iter().map(ToString::to_string).collect(),
+        Err(error) => vec![error.to_string()],
+    }
+}
+
+fn report(restore: &Restore<'_>, below: &[u8], found: Vec<String>) {
+    if !found.is_empty() {
+        restore.problem(below, format!("differs after the restore: {}", found.join(", ")));
+    }
 }
 
 enum Trouble {

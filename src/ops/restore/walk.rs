@@ -76,8 +76,11 @@ impl<'a> Walk<'a, 'a> {
         })
     }
 
-    pub(super) fn run(mut self) -> Result<(), OpError> {
+    /// Restores everything. Gives the metadata of the folder whose content went into the target,
+    /// if it was a single one.
+    pub(super) fn run(mut self) -> Result<Option<Metadata>, OpError> {
         let top = self.restore.options.path.clone().unwrap_or_default();
+        let mut top_meta = None;
         if !top.is_empty() {
             let found = self.cursor.find(&top)?;
             let Some(entry) = found else {
@@ -88,8 +91,9 @@ impl<'a> Walk<'a, 'a> {
             };
             if entry.meta.kind != EntryKind::Directory {
                 self.take(entry, None)?;
-                return self.close_window();
+                return self.close_window().map(|()| None);
             }
+            top_meta = Some(entry.meta);
             self.cursor.skip();
         }
         while let Some(entry) = self.cursor.next_entry()? {
@@ -108,7 +112,7 @@ impl<'a> Walk<'a, 'a> {
             let names = std::mem::take(&mut self.top_names);
             self.delete_extras(b"", &names)?;
         }
-        Ok(())
+        Ok(top_meta)
     }
 
     /// Takes one entry; without `below` it is a single file that goes into the target by its name.

@@ -1,14 +1,15 @@
 //! `gabion find`: in which snapshots something is.
 
+use gabion::event::Problem;
 use gabion::format::entry::{EntryKind, Timestamp};
 use gabion::format::snapshot::Snapshot;
 use gabion::id::SnapshotId;
 use gabion::ops::find::{FindItem, FindOptions, NamePatterns, find};
 use gabion::ops::{OpError, current, find_snapshot};
-use gabion::repo::Repository;
+use gabion::repo::{Damaged, Repository};
 use serde::Serialize;
 
-use crate::errors::{Exit, Failure};
+use crate::errors::{Exit, Failure, with_causes};
 use crate::output::Output;
 use crate::render::records::{EntryLine, long_line};
 use crate::render::values::{parse_size, parse_time, short};
@@ -18,6 +19,7 @@ use crate::session::Session;
 ///
 /// A pattern without a slash is held against the name, one with a slash against the whole path.
 /// An entry that several snapshots hold alike is shown once, with the first and the last of them.
+/// What cannot be searched because of damage is named, and the program ends with 13.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 EXAMPLES:
@@ -79,7 +81,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         max_size: args.max_size,
     };
     let repository = session.open_with_index()?.repository;
-    let snapshots = chosen(&repository, &args.snapshot)?;
+    let (snapshots, damaged) = chosen(session, &repository, &args.snapshot)?;
     session.console.finish();
     let mut output = Output::new();
     let mut each = |item: &FindItem| {
@@ -91,18 +93,27 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         };
         printed.map_err(|error| OpError::Output(error.0))
     };
-    find(&repository, &snapshots, &options, &mut each)?;
+    let summary = find(&repository, &snapshots, &options, &mut each)?;
     output.finish()?;
-    Ok(Exit::Done)
+    Ok(if damaged + summary.problems > 0 { Exit::Damage } else { Exit::Done })
 }
 
-/// The named snapshots, or all that can be read and are not replaced.
-pub(crate) fn chosen(repository: &Repository, named: &[String]) -> Result<Vec<Snapshot>, Failure> {
+/// The named snapshots, or all that can be read and are not replaced; then also how many cannot, each of which is said.
+pub(crate) fn chosen(
+    session: &Session,
+    repository: &Repository,
+    named: &[String],
+) -> Result<(Vec<Snapshot>, u64), Failure> {
     if named.is_empty() {
-        return Ok(current(repository.snapshots()?.0));
+        let (snapshots, damaged) = repository.snapshots()?;
+        for Damaged { object, error } in &damaged {
+            let subject = object.to_string().into();
+            session.console.problem(&Problem { subject, message: with_causes(error) });
+        }
+        return Ok((current(snapshots), damaged.len() as u64));
     }
     let found = named.iter().map(|name| find_snapshot(repository, name));
-    Ok(found.collect::<Result<_, _>>()?)
+    Ok((found.collect::<Result<_, _>>()?, 0))
 }
 
 fn in_words(snapshots: &[SnapshotId]) -> String {

@@ -17,8 +17,9 @@ use crate::session::Session;
 /// Restore a snapshot, or a part of it, into a folder
 ///
 /// SNAP restores everything: absolute paths are made again below the target. SNAP:/PATH restores
-/// what PATH holds directly into the target. The target must be empty or new, unless --overwrite
-/// says what happens to what is there.
+/// what PATH holds directly into the target; a target that was new or empty then gets the
+/// permissions, owner, time and attributes of PATH itself. The target must be empty or new, unless
+/// --overwrite says what happens to what is there; the target itself then stays as it is.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 EXAMPLES:

@@ -37,7 +37,7 @@ impl<'c> Walk<'c> {
         };
         if facts.is_some_and(|facts| facts.height != height) {
             let text = "it is not of the height that was said";
-            self.report.problem(format!("content page {id}"), text);
+            self.problem(format!("content page {id}"), text);
             return Ok(None);
         }
         Ok(facts)
@@ -53,11 +53,11 @@ impl<'c> Walk<'c> {
         let name = || format!("content page {id}");
         let page = match bytes.map(|bytes| ContentPage::decode(&bytes)) {
             None => {
-                self.report.problem(name(), self.why_lost(id));
+                self.problem(name(), self.why_lost(id));
                 return Ok(None);
             }
             Some(Err(error)) => {
-                self.report.problem(name(), error.to_string());
+                self.problem(name(), error.to_string());
                 return Ok(None);
             }
             Some(Ok(page)) => page,
@@ -76,7 +76,7 @@ impl<'c> Walk<'c> {
                     let below = self.list(reader, &child.id, height - 1)?;
                     if below.is_some_and(|below| below.len != child.len) {
                         let text = "a page below it lists another length than it says";
-                        self.report.problem(name(), text);
+                        self.problem(name(), text);
                     }
                     whole &= below.is_some_and(|below| below.whole && below.len == child.len);
                 }

@@ -1,0 +1,87 @@
+//! Faults at every kind of system call that a snapshot makes: ended there, interrupted there, and
+//! not let write as much as it wants. A sample of the calls; with
+//! `GABION_EVERY_CALL=1 cargo test --test it every_call` it is every single one.
+//!
+//! Calls are counted for each thread by itself: the n-th call is that of whichever thread comes to
+//! n first.
+
+use super::{Met, Sandbox, assert_whole, has, meet, noise, prepare, snapshots};
+
+/// The calls of a kind at which there is a fault, in ascending order.
+fn steps() -> Box<dyn Iterator<Item = u32>> {
+    if std::env::var_os("GABION_EVERY_CALL").is_some() {
+        return Box::new(1..);
+    }
+    Box::new((0..).map(|exponent| 5u32.saturating_pow(exponent)))
+}
+
+fn encrypted() -> Sandbox {
+    let sandbox = Sandbox::with_encrypted_repository();
+    prepare(&sandbox);
+    sandbox
+}
+
+#[test]
+fn killed_at_calls_of_every_kind_with_an_encrypted_repository() {
+    if !has("strace") {
+        eprintln!("not run: strace is not installed");
+        return;
+    }
+    let sandbox = encrypted();
+    for calls in ["openat", "write", "pwrite64", "mkdir,mkdirat", "close"] {
+        let mut met = 0;
+        for n in steps() {
+            let Met { hit, .. } = meet(&sandbox, "snapshot source", calls, "signal=KILL", n);
+            if !hit {
+                break;
+            }
+            met += 1;
+            if met % 50 == 0 {
+                sandbox.gabion(["check", "--read-data"]).run().success();
+            }
+        }
+        assert!(met > 0, "no {calls} was met");
+    }
+    assert_whole(&sandbox, snapshots(&sandbox));
+}
+
+/// All but fsync: what that says first is what counts.
+#[test]
+fn an_interrupted_call_is_made_again() {
+    if !has("strace") {
+        eprintln!("not run: strace is not installed");
+        return;
+    }
+    let sandbox = encrypted();
+    for calls in ["openat", "read", "pread64", "write", "pwrite64", "fallocate"] {
+        let mut met = 0;
+        for n in steps() {
+            let met_now = meet(&sandbox, "snapshot source", calls, "error=EINTR", n);
+            if !met_now.hit {
+                break;
+            }
+            met += 1;
+            let said = std::fs::read_to_string(sandbox.path("out.txt")).unwrap();
+            // The first calls are those of the system's loader, which gives up at once.
+            let is_loader = said.contains("error while loading shared libraries");
+            assert!(met_now.succeeded || is_loader, "{calls} {n}: {said}");
+        }
+        assert!(met > 0, "no {calls} was met");
+    }
+    assert_whole(&sandbox, snapshots(&sandbox));
+}
+
+/// The system takes a part of what is written, and then nothing more.
+#[test]
+fn a_file_that_may_not_grow_fails_the_run_and_costs_nothing() {
+    let sandbox = encrypted();
+    let confirmed = snapshots(&sandbox);
+    // Blocks of 512 bytes; the signal that comes with the error would end the program.
+    for (number, blocks) in [100u32, 777, 2001, 5000].into_iter().enumerate() {
+        sandbox.write("source/changing", noise(300_000, u8::try_from(number).unwrap()));
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec $GABION snapshot source");
+        sandbox.shell(&script).run().code(1).says("too large");
+        assert_eq!(snapshots(&sandbox), confirmed, "{blocks} blocks");
+    }
+    assert_whole(&sandbox, confirmed);
+}
