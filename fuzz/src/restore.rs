@@ -49,9 +49,9 @@ impl Wish {
         };
         let flag = |bit: u8| first & bit != 0;
         let path = match second >> 3 & 7 {
-            0 => Some(b"a".to_vec()),
-            1 => Some(b"a/b".to_vec()),
-            2 => Some(Vec::new()),
+            5 => Some(b"a".to_vec()),
+            6 => Some(b"a/b".to_vec()),
+            7 => Some(Vec::new()),
             _ => None,
         };
         Self {

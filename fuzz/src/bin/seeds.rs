@@ -268,12 +268,15 @@ fn restores() {
     write("restore_plan", "below-link", &[&[4, 3][..], &below_link].concat());
     // The same over planted links, with everything removed that is in the way.
     write("restore_plan", "planted", &[&[0x48 | 0x10, 3][..], &honest, &below_link].concat());
+    // A folder where a planted link stays, and what lies in it.
+    let in_link = [folder, 0, 0, file, 1, 0, 8, 2, folder, 1, 0, 1];
+    write("restore_plan", "kept-link", &[&[3 | 64, 3][..], &in_link].concat());
     // Hard links with odd metadata, and a device; what holds them is restored, not the whole.
     let odd = 0x40;
     let odd_file = [odd | file, 1, 0, 1, 1, 0, 3, 3, 1, 2];
     let further_name = [odd | file, 1, 0, 2, 1, 0, 3, 3, 1, 2];
     let device = [13, 1, 0, 4, 1];
     let names = [&[folder, 0, 0][..], &odd_file, &further_name, &device].concat();
-    write("restore_plan", "links", &[&[4, 0][..], &names].concat());
+    write("restore_plan", "links", &[&[4, 5 << 3][..], &names].concat());
     write("restore_plan", "page", &[&[4, 7][..], &Leaf::encode(&entries())].concat());
 }

@@ -12,7 +12,7 @@ fn steps() -> Box<dyn Iterator<Item = u32>> {
     if std::env::var_os("GABION_EVERY_CALL").is_some() {
         return Box::new(1..);
     }
-    Box::new((0..).map(|exponent| 5u32.saturating_pow(exponent)))
+    Box::new((0..).map(|exponent| 7u32.saturating_pow(exponent)))
 }
 
 fn encrypted() -> Sandbox {
