@@ -9,6 +9,7 @@ pub mod diff;
 mod error;
 pub mod find;
 pub mod list;
+pub mod program;
 pub mod read_content;
 mod resolve;
 pub mod restore;

@@ -68,9 +68,10 @@ impl World {
         let dump = StreamInput::Reader(Box::new(std::io::Cursor::new(noise(3 << 20, 2))));
         let options = SnapshotOptions {
             paths: vec![self.place("src")],
-            streams: vec![StreamSource { name: "db.dump".to_owned(), input: dump }],
+            streams: vec![StreamSource::new("db.dump", dump)],
             allow_empty: false,
             excludes: Excludes::default(),
+            allow_live_database: false,
             one_file_system: false,
             tags: Vec::new(),
             host: "box".to_owned(),

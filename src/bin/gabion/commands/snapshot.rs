@@ -46,6 +46,9 @@ pub(crate) struct Args {
     allow_empty: bool,
     #[command(flatten)]
     exclude: ExcludeArgs,
+    /// Take the raw files of a running database although they cannot be consistent
+    #[arg(long)]
+    allow_live_database: bool,
     /// Stay on the file systems of the PATHs
     #[arg(long)]
     one_file_system: bool,
@@ -120,6 +123,7 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
         streams: streams(args.stdin, args.stream),
         allow_empty: args.allow_empty,
         excludes,
+        allow_live_database: args.allow_live_database,
         one_file_system: args.one_file_system,
         tags: args.tag,
         host: args.host.unwrap_or_else(machine::host),
@@ -142,11 +146,11 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
 fn streams(stdin: Option<String>, commands: Vec<(String, String)>) -> Vec<StreamSource> {
     let stdin = stdin.map(|name| {
         let input = StreamInput::Reader(Box::new(std::io::stdin()));
-        StreamSource { name, input }
+        StreamSource::new(name, input)
     });
     let commands = commands
         .into_iter()
-        .map(|(name, command)| StreamSource { name, input: StreamInput::Command(command) });
+        .map(|(name, command)| StreamSource::new(name, StreamInput::Command(command)));
     stdin.into_iter().chain(commands).collect()
 }
 
