@@ -4,4 +4,8 @@
 //! the folder of the state, the clock, and the wish to stop.
 
 pub mod config;
+pub mod database;
+pub mod hook;
+pub mod run;
 pub mod schedule;
+pub mod state;

@@ -4,6 +4,7 @@
 //! returns one summary. Findings that do not stop it are events and are counted in the summary.
 
 pub mod cat;
+pub mod cat_into;
 pub mod check;
 pub mod diff;
 mod error;
