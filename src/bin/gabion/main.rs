@@ -12,10 +12,12 @@
 mod arguments;
 mod cli;
 mod commands;
+mod configuration;
 mod console;
 mod errors;
 mod key_sources;
 mod machine;
+mod mail;
 mod output;
 mod process;
 mod progress;

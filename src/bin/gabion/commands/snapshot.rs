@@ -178,7 +178,12 @@ fn parse_stream(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn print(session: &Session, summary: &SnapshotSummary, dry_run: bool) -> Result<(), Failure> {
+/// Says what came of it.
+pub(crate) fn print(
+    session: &Session,
+    summary: &SnapshotSummary,
+    dry_run: bool,
+) -> Result<(), Failure> {
     if session.json() {
         return one_json(&Summary {
             snapshot: summary.snapshot.as_ref().map(SnapshotLine::new),
@@ -197,7 +202,7 @@ fn print(session: &Session, summary: &SnapshotSummary, dry_run: bool) -> Result<
 }
 
 /// The one line that a nightly run mails.
-fn in_words(summary: &SnapshotSummary) -> String {
+pub(crate) fn in_words(summary: &SnapshotSummary) -> String {
     let what = match &summary.snapshot {
         Some(snapshot) => format!("snapshot {} saved", short(snapshot.id)),
         None => "dry run, nothing stored".to_owned(),
