@@ -8,6 +8,7 @@ pub mod crypto;
 pub mod event;
 pub mod format;
 pub mod id;
+pub mod job;
 pub mod ops;
 pub mod repo;
 pub mod source;

@@ -88,6 +88,26 @@ pub struct StreamRecord {
     /// The known format whose end mark was found ("pg_dump"), if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
+    /// What it is a dump of, when gabion made the dump.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<StreamOrigin>,
+}
+
+/// What a dump was made of and with: what one needs to know to bring it back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct StreamOrigin {
+    /// "postgresql", "mariadb", "sqlite" or "command".
+    pub kind: String,
+    /// The database's name, or file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// The version line of the program that made the dump.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
+    /// The version that the server says it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
 }
 
 /// Counts of what a snapshot holds and what it cost.
@@ -310,6 +330,12 @@ mod tests {
                 ended: moment,
                 bytes: 1,
                 format: None,
+                origin: Some(StreamOrigin {
+                    kind: "postgresql".into(),
+                    database: Some("db".into()),
+                    tool: None,
+                    server: Some("15.1".into()),
+                }),
             }],
             tags: vec!["nightly".into()],
             pinned: false,

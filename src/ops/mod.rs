@@ -5,12 +5,14 @@
 
 pub mod amend;
 pub mod cat;
+pub mod cat_into;
 pub mod check;
 pub mod diff;
 mod error;
 pub mod find;
 pub mod forget;
 pub mod list;
+pub mod program;
 pub mod prune;
 pub mod read_content;
 mod resolve;

@@ -138,27 +138,45 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
 
 /// Compiled patterns, of which the last that matches decides.
 #[derive(Debug)]
-struct PatternSet(Gitignore);
+struct PatternSet {
+    compiled: Gitignore,
+    /// The lines that were compiled, with the patterns that they come from.
+    lines: Vec<(String, String)>,
+}
 
 impl PatternSet {
     fn new<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> Result<Self, String> {
         let mut builder = GitignoreBuilder::new("");
         builder.allow_unclosed_class(false);
+        let mut lines = Vec::new();
         for pattern in patterns {
             let line = pattern.translate()?;
             builder.add_line(None, &line).map_err(|error| error.to_string())?;
+            lines.push((line, pattern.text().to_owned()));
         }
-        Ok(Self(builder.build().map_err(|error| error.to_string())?))
+        Ok(Self { compiled: builder.build().map_err(|error| error.to_string())?, lines })
     }
 
     /// Whether the patterns exclude (`true`) or bring back (`false`) the path, if they say
     /// anything about it. The path is relative to where the patterns apply.
     fn verdict(&self, path: &[u8], is_folder: bool) -> Option<bool> {
-        match self.0.matched(Path::new(OsStr::from_bytes(path)), is_folder) {
+        match self.compiled.matched(Path::new(OsStr::from_bytes(path)), is_folder) {
             ignore::Match::None => None,
             ignore::Match::Ignore(_) => Some(true),
             ignore::Match::Whitelist(_) => Some(false),
         }
+    }
+
+    /// The same with the pattern that decides.
+    fn explain(&self, path: &[u8], is_folder: bool) -> Option<(bool, String)> {
+        let matched = self.compiled.matched(Path::new(OsStr::from_bytes(path)), is_folder);
+        let (glob, excluded) = match matched {
+            ignore::Match::None => return None,
+            ignore::Match::Ignore(glob) => (glob, true),
+            ignore::Match::Whitelist(glob) => (glob, false),
+        };
+        let written = self.lines.iter().rfind(|(line, _)| line == glob.original());
+        Some((excluded, written.map_or_else(|| glob.original().to_owned(), |w| w.1.clone())))
     }
 }
 
@@ -284,6 +302,61 @@ impl FolderRules {
         let verdict = strong.or_else(of_files);
         verdict.or_else(|| self.root.weak.verdict(within_root, is_folder)).unwrap_or(false)
     }
+}
+
+impl FolderRules {
+    /// As [`Self::excludes`], with the rule that decides, in words; nothing when none says
+    /// anything about the item.
+    pub(crate) fn explain(
+        &self,
+        path: &[u8],
+        name_at: usize,
+        stat: &Stat,
+    ) -> Option<(bool, String)> {
+        match self.mark {
+            Some(Mark::Present) => {
+                return Some((true, "a marker file in its folder (--exclude-if-present)".into()));
+            }
+            Some(Mark::Cache) if path[name_at..] != *CACHE_TAG.as_bytes() => {
+                return Some((true, format!("the {CACHE_TAG} in its folder")));
+            }
+            _ => {}
+        }
+        let is_folder = stat.kind == EntryKind::Directory;
+        let limit = self.root.rules.larger_than;
+        if stat.kind == EntryKind::File && limit.is_some_and(|limit| stat.size > limit) {
+            return Some((true, "its size (--exclude-larger-than)".into()));
+        }
+        let within_root = &path[self.root.below..];
+        let said = |origin: &str| {
+            let origin = origin.to_owned();
+            move |(excluded, pattern): (bool, String)| {
+                (excluded, format!("the pattern {pattern:?}{origin}"))
+            }
+        };
+        let mut level = self.ignore_files.as_deref();
+        let mut decided = self.root.strong.explain(within_root, is_folder).map(said(""));
+        while let (None, Some(current)) = (&decided, level) {
+            let folder = super::absolute(&path[..current.below.saturating_sub(1)]);
+            let origin = format!(" of {}", folder.join(IGNORE_FILE).display());
+            decided = current.set.explain(&path[current.below..], is_folder).map(said(&origin));
+            level = current.parent.as_deref();
+        }
+        let weak = || self.root.weak.explain(within_root, is_folder);
+        decided.or_else(|| weak().map(said(" of a pattern file")))
+    }
+}
+
+/// A pattern that matches `path` and nothing else.
+pub fn literal(path: &str) -> String {
+    let mut pattern = String::with_capacity(path.len());
+    for c in path.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | '\\' | '!') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
 }
 
 fn has_cache_tag(view: &impl FolderView) -> bool {

@@ -4,6 +4,7 @@ pub mod exclude;
 mod filesystem;
 #[cfg(target_os = "linux")]
 mod lister;
+pub mod live;
 pub mod metadata;
 pub mod open;
 #[cfg(target_os = "linux")]
@@ -13,6 +14,7 @@ mod plan;
 pub mod portable;
 pub mod scan;
 pub mod sparse;
+pub mod why;
 
 use std::cmp::Ordering;
 use std::ffi::OsStr;

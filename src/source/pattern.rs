@@ -11,6 +11,8 @@ pub(crate) struct Pattern {
     rooted: bool,
     /// As written, without `!`, leading and trailing slash.
     body: String,
+    /// As written.
+    text: String,
 }
 
 impl Pattern {
@@ -37,7 +39,8 @@ impl Pattern {
             None => (false, rest),
         };
         let body = rest.to_owned();
-        (!body.is_empty()).then_some(Self { negated, folders_only, rooted, body })
+        let text = text.to_owned();
+        (!body.is_empty()).then_some(Self { negated, folders_only, rooted, body, text })
     }
 
     /// The same pattern taken relative to `root`, when it starts with a slash and spells out the
@@ -57,6 +60,11 @@ impl Pattern {
         let rest = rest.strip_prefix(b"/").filter(|rest| !rest.is_empty())?;
         let body = self.body[self.body.len() - rest.len()..].to_owned();
         Some(Self { body, ..self.clone() })
+    }
+
+    /// The pattern as the user wrote it.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 
     /// The line for the matching library.

@@ -137,6 +137,7 @@ fn records() {
         ended: moment,
         bytes: 77,
         format: Some("pg_dump".into()),
+        origin: None,
     };
     let taken = Snapshot {
         id: SnapshotId([1; 16]),

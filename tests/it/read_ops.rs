@@ -69,9 +69,10 @@ impl World {
         let options = SnapshotOptions {
             identity: None,
             paths: vec![self.place("src")],
-            streams: vec![StreamSource { name: "db.dump".to_owned(), input: dump }],
+            streams: vec![StreamSource::new("db.dump", dump)],
             allow_empty: false,
             excludes: Excludes::default(),
+            allow_live_database: false,
             one_file_system: false,
             tags: Vec::new(),
             host: "box".to_owned(),

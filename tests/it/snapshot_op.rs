@@ -116,6 +116,7 @@ fn options() -> SnapshotOptions {
         streams: Vec::new(),
         allow_empty: false,
         excludes: Excludes::default(),
+        allow_live_database: false,
         one_file_system: false,
         tags: Vec::new(),
         host: "box".to_owned(),
@@ -241,7 +242,7 @@ fn changes_are_found_and_counted() {
 }
 
 fn command(name: &str, line: &str) -> StreamSource {
-    StreamSource { name: name.to_owned(), input: StreamInput::Command(line.to_owned()) }
+    StreamSource::new(name, StreamInput::Command(line.to_owned()))
 }
 
 #[test]
@@ -255,7 +256,7 @@ fn streams_and_files_make_one_snapshot() {
         options.streams = vec![
             command("zz.txt", "seq 1 300000; echo warned >&2"),
             command("aa.sql", dump),
-            StreamSource { name: "in".to_owned(), input: given },
+            StreamSource::new("in", given),
         ];
     });
     let summary = summary.unwrap();

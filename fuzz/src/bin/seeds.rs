@@ -210,6 +210,7 @@ fn records() {
         ended: moment,
         bytes: 27_000_000,
         format: Some("pg_dump".to_owned()),
+        origin: None,
     };
     let taken = Snapshot {
         id: SnapshotId([1; 16]),

@@ -36,15 +36,41 @@ enum Command {
     Prune(commands::prune::Args),
     RebuildIndex(commands::rebuild_index::Args),
     Key(commands::key::Args),
+    Run(commands::run::Args),
+    Jobs(commands::jobs::Args),
+    Status(commands::status::Args),
+    Cron(commands::cron::Args),
+    Why(commands::why::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),
     Version(commands::version::Args),
 }
 
+impl Command {
+    /// Whether it opens the repository of its own accord; a run takes that of its configuration.
+    fn needs_repository(&self) -> bool {
+        !matches!(
+            self,
+            Self::Init(_)
+                | Self::Run(_)
+                | Self::Jobs(_)
+                | Self::Status(_)
+                | Self::Cron(_)
+                | Self::Why(_)
+                | Self::Completions(_)
+                | Self::Man(_)
+                | Self::Version(_)
+        )
+    }
+}
+
 impl Cli {
     /// Runs the command.
     pub(crate) fn run(self) -> Result<Exit, Failure> {
-        let session = Session::new(self.global);
+        let mut session = Session::new(self.global);
+        if self.command.needs_repository() {
+            session.fall_back_on_configuration()?;
+        }
         let result = match self.command {
             Command::Init(args) => commands::init::run(&session, &args),
             Command::Snapshot(args) => commands::snapshot::run(&session, *args),
@@ -63,6 +89,11 @@ impl Cli {
             Command::Prune(args) => commands::prune::run(&session, &args),
             Command::RebuildIndex(args) => commands::rebuild_index::run(&session, &args),
             Command::Key(args) => commands::key::run(&session, &args),
+            Command::Run(args) => commands::run::run(&mut session, &args),
+            Command::Jobs(args) => commands::jobs::run(&session, &args),
+            Command::Status(args) => commands::status::run(&session, &args),
+            Command::Cron(args) => commands::cron::run(&session, &args),
+            Command::Why(args) => commands::why::run(&session, &args),
             Command::Completions(args) => commands::completions::run(&args),
             Command::Man(args) => commands::man::run(&args),
             Command::Version(args) => commands::version::run(&session, &args),

@@ -6,8 +6,10 @@ use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
 
-use gabion::format::config::ConfigError;
+use gabion::format::config::ConfigError as RepositoryConfigError;
 use gabion::format::path::printable;
+use gabion::job::config::ConfigError;
+use gabion::job::state::StateError;
 use gabion::ops::OpError;
 use gabion::repo::RepositoryError;
 use gabion::storage::{StorageError, StorageErrorKind};
@@ -111,6 +113,21 @@ impl Failure {
         self.message.is_none()
     }
 
+    /// The same with lines that a command wrote.
+    pub(crate) fn with_details(self, details: Vec<String>) -> Self {
+        Self { details, ..self }
+    }
+
+    /// How the program is to end.
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// What went wrong, on one line.
+    pub(crate) fn message(&self) -> &str {
+        self.message.as_deref().unwrap_or("standard output was closed")
+    }
+
     /// The same failure with another exit code.
     pub(crate) fn with_exit(self, exit: Exit) -> Self {
         Self { exit, ..self }
@@ -140,6 +157,22 @@ impl From<RepositoryError> for Failure {
 impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {
         repository(&RepositoryError::Storage(error))
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let failure = Self::of(Exit::Usage, &error);
+        match error.cure {
+            Some(cure) => failure.hint(cure),
+            None => failure,
+        }
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        Self::of(Exit::Failed, &error).hint("name another folder with --state-dir")
     }
 }
 
@@ -202,13 +235,13 @@ fn repository(error: &RepositoryError) -> Failure {
             ),
         ),
         E::NewerFormat { .. }
-        | E::Config(ConfigError::NewerFormat { .. } | ConfigError::UnknownFeature(_)) => {
-            (Exit::Failed, Some("a newer gabion made it: install that version or a later one"))
-        }
-        E::Config(ConfigError::NotAuthentic) => {
+        | E::Config(
+            RepositoryConfigError::NewerFormat { .. } | RepositoryConfigError::UnknownFeature(_),
+        ) => (Exit::Failed, Some("a newer gabion made it: install that version or a later one")),
+        E::Config(RepositoryConfigError::NotAuthentic) => {
             (Exit::Damage, Some("somebody may have changed the repository: do not rely on it"))
         }
-        E::NoUsableSlot { .. } | E::Config(ConfigError::Damaged(_)) => {
+        E::NoUsableSlot { .. } | E::Config(RepositoryConfigError::Damaged(_)) => {
             (Exit::Damage, Some("bring the object back from a copy of the repository"))
         }
         E::Damaged { .. } | E::MissingChunk(_) => {

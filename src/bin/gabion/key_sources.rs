@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 
 use gabion::crypto::key_file::KeyFile;
 use gabion::crypto::passphrase::Passphrase;
+use gabion::job::config::KeyPlace;
 use gabion::repo::Unlock;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
@@ -39,6 +40,15 @@ pub(crate) enum KeySource {
 }
 
 impl KeySource {
+    /// The one that the configuration names.
+    pub(crate) fn configured(place: &KeyPlace) -> Self {
+        match place {
+            KeyPlace::PasswordCommand(command) => Self::PassphraseCommand(command.into()),
+            KeyPlace::PasswordFile(path) => Self::PassphraseFile(path.clone()),
+            KeyPlace::KeyFile(path) => Self::KeyFile(path.clone()),
+        }
+    }
+
     /// The one that is set in the environment.
     ///
     /// # Errors

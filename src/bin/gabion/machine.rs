@@ -111,11 +111,33 @@ pub(crate) fn cache_folder(chosen: Option<&Path>, console: &Console) -> Option<P
 
 fn default_cache_folder() -> Option<PathBuf> {
     let absolute = |path: OsString| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
-    let base = variable("XDG_CACHE_HOME").and_then(absolute).or_else(|| {
-        let home = variable("HOME").and_then(absolute)?;
-        Some(home.join(".cache"))
-    });
-    Some(base?.join("gabion"))
+    let base = variable("XDG_CACHE_HOME").and_then(absolute);
+    Some(base.or_else(|| Some(home()?.join(".cache")))?.join("gabion"))
+}
+
+/// The user's home; a schedule may start the program without any variables.
+fn home() -> Option<PathBuf> {
+    let absolute = |path: PathBuf| Some(path).filter(|path| path.is_absolute());
+    variable("HOME").map(PathBuf::from).and_then(absolute).or_else(|| {
+        let user = nix::unistd::User::from_uid(nix::unistd::Uid::current()).ok().flatten();
+        user.map(|user| user.dir).and_then(absolute)
+    })
+}
+
+/// The folder that a job's state is kept in.
+pub(crate) fn state_folder() -> Option<PathBuf> {
+    let absolute = |path: OsString| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
+    let base = variable("XDG_STATE_HOME").and_then(absolute);
+    Some(base.or_else(|| Some(home()?.join(".local/state")))?.join("gabion"))
+}
+
+/// Where a configuration may lie, the first that is there counts.
+pub(crate) fn configuration_files() -> Vec<PathBuf> {
+    let absolute = |path: OsString| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
+    let base = variable("XDG_CONFIG_HOME").and_then(absolute);
+    let own = base.or_else(|| Some(home()?.join(".config")));
+    let own = own.map(|base| base.join("gabion/gabion.toml"));
+    own.into_iter().chain([PathBuf::from("/etc/gabion/gabion.toml")]).collect()
 }
 
 /// The kind of file system that `folder` lies on, if it is one on which a database cannot rely on

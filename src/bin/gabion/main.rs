@@ -12,11 +12,13 @@
 mod arguments;
 mod cli;
 mod commands;
+mod configuration;
 mod console;
 mod errors;
 mod keep;
 mod key_sources;
 mod machine;
+mod mail;
 mod nearby;
 mod output;
 mod process;

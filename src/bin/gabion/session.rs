@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gabion::event::Observer;
+use gabion::job::config::RepositoryPlace;
 use gabion::repo::{Repository, RepositoryError, Unlock};
 use gabion::storage::{LocalStorage, StorageError, StorageErrorKind};
 
@@ -31,6 +32,10 @@ pub(crate) struct Global {
     /// Open the repository with this key file [env: GABION_KEY_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// The configuration of jobs [default: $XDG_CONFIG_HOME/gabion/gabion.toml, or
+    /// /etc/gabion/gabion.toml]
+    #[arg(long, global = true, env = "GABION_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Keep derived data here [default: $XDG_CACHE_HOME/gabion or ~/.cache/gabion]
     #[arg(long, global = true, env = "GABION_CACHE_DIR", value_name = "FOLDER")]
     cache_dir: Option<PathBuf>,
@@ -55,6 +60,8 @@ pub(crate) struct Global {
 #[derive(Debug)]
 pub(crate) struct Session {
     global: Global,
+    /// What the configuration says, where no option says otherwise.
+    configured: Option<RepositoryPlace>,
     /// What is said beside the result.
     pub(crate) console: Arc<Console>,
 }
@@ -73,7 +80,40 @@ impl Session {
     pub(crate) fn new(global: Global) -> Self {
         let Global { quiet, json, no_progress, .. } = global;
         let verbosity = Verbosity { quiet, json, progress: !no_progress };
-        Self { global, console: Arc::new(Console::new(verbosity)) }
+        Self { global, configured: None, console: Arc::new(Console::new(verbosity)) }
+    }
+
+    /// The configuration file that was named, if one was.
+    pub(crate) fn configuration_file(&self) -> Option<&Path> {
+        self.global.config.as_deref().filter(|path| !path.as_os_str().is_empty())
+    }
+
+    /// Uses the repository of the configuration.
+    ///
+    /// # Errors
+    /// When another one was named: which of them counts should not have to be known by heart.
+    pub(crate) fn use_configured(&mut self, place: &RepositoryPlace) -> Result<(), Failure> {
+        if let Ok(named) = self.named()
+            && named != place.url
+        {
+            let (named, configured) = (named.display(), place.url.display());
+            let message =
+                format!("the configuration names the repository {configured}, not {named}");
+            return Err(Failure::usage(message)
+                .hint("leave --repository out and unset GABION_REPOSITORY, or change the file"));
+        }
+        self.configured = Some(place.clone());
+        Ok(())
+    }
+
+    /// Without a repository in option or variable: that of the configuration, if there is one.
+    pub(crate) fn fall_back_on_configuration(&mut self) -> Result<(), Failure> {
+        if self.named().is_err()
+            && let Some(found) = crate::configuration::find(self)?
+        {
+            self.configured = Some(found.repository);
+        }
+        Ok(())
     }
 
     /// Whether a program reads the result.
@@ -98,10 +138,17 @@ impl Session {
 
     /// Where the repository is.
     pub(crate) fn place(&self) -> Result<&Path, Failure> {
+        match &self.configured {
+            Some(place) => Ok(&place.url),
+            None => self.named(),
+        }
+    }
+
+    fn named(&self) -> Result<&Path, Failure> {
         let named = self.global.repository.as_deref().filter(|path| !path.as_os_str().is_empty());
         named.ok_or_else(|| {
             Failure::usage("no repository was named")
-                .hint("use --repository FOLDER or set GABION_REPOSITORY")
+                .hint("use --repository FOLDER, set GABION_REPOSITORY, or write a configuration")
         })
     }
 
@@ -110,7 +157,8 @@ impl Session {
         let file = self.global.password_file.clone().map(KeySource::PassphraseFile);
         let command = self.global.password_command.clone().map(KeySource::PassphraseCommand);
         let key_file = self.global.key_file.clone().map(KeySource::KeyFile);
-        match file.or(command).or(key_file) {
+        let configured = self.configured.as_ref().and_then(|place| place.key.as_ref());
+        match file.or(command).or(key_file).or_else(|| configured.map(KeySource::configured)) {
             Some(source) => Ok(Some(source)),
             None => KeySource::from_environment(),
         }

@@ -3,6 +3,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use gabion::source::exclude::literal;
+
 use crate::console::Console;
 use crate::errors::{Exit, Failure};
 use crate::session::Session;
@@ -73,22 +75,10 @@ fn patterns_against(
                 return Err(Failure::new(Exit::Failed, message).hint("exclude it by a pattern"));
             };
             console.note(&format!("{what} lies in a source and is left out: {text}"));
-            patterns.push(escaped(text));
+            patterns.push(literal(text));
         }
     }
     Ok(patterns)
-}
-
-/// A pattern that matches `path` and nothing else.
-fn escaped(path: &str) -> String {
-    let mut pattern = String::with_capacity(path.len());
-    for c in path.chars() {
-        if matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | '\\' | '!') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern
 }
 
 #[cfg(test)]
@@ -118,6 +108,6 @@ mod tests {
 
     #[test]
     fn nothing_in_a_path_is_a_wildcard() {
-        assert_eq!(escaped("/a*b/[x]?"), "/a\\*b/\\[x\\]\\?");
+        assert_eq!(literal("/a*b/[x]?"), "/a\\*b/\\[x\\]\\?");
     }
 }

@@ -22,7 +22,7 @@ use super::OpError;
 use crate::event::Event;
 use crate::format::entry::Timestamp;
 use crate::format::snapshot::{ProcessIdentity, Session};
-use crate::id::{PackId, SessionId};
+use crate::id::{PackId, SessionId, SnapshotId};
 use crate::repo::{Presence, Repository, RepositoryError};
 use crate::storage::{ObjectKind, ObjectName, StorageErrorKind};
 use choose::{Chosen, Usage};
@@ -41,6 +41,8 @@ pub struct PruneOptions {
     pub late_at: Option<Timestamp>,
     /// Only say what would be done.
     pub dry_run: bool,
+    /// In a dry run: as if these were forgotten already.
+    pub without: HashSet<SnapshotId>,
     /// Believe that snapshots are gone that were there when this client last looked.
     pub accept_fewer: bool,
     /// Drop unfinished snapshots of other machines, too: their owner says that none is at work.

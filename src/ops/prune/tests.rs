@@ -14,6 +14,7 @@ pub(super) fn options() -> PruneOptions {
         max_repack: None,
         late_at: None,
         dry_run: false,
+        without: HashSet::new(),
         accept_fewer: false,
         drop_unfinished: false,
         host: "host".to_owned(),
@@ -90,8 +91,12 @@ fn what_only_forgotten_snapshots_needed_goes_and_the_rest_stays() {
     let first = confirmed(&made, &old);
     let second = confirmed(&made, &new);
     assert_eq!(pruned(&made, &options()).packs_deleted, 0, "all is needed");
+    let without = HashSet::from([first.id]);
+    let as_if = PruneOptions { dry_run: true, without, ..options() };
+    let foreseen = prune(&made.repository, &as_if).unwrap();
     forget(&made, &first);
     let planned = prune(&made.repository, &PruneOptions { dry_run: true, ..options() }).unwrap();
+    assert_eq!(foreseen, planned);
     assert_sound(&made, &[(&second, &new)]);
     let summary = pruned(&made, &options());
     assert_eq!((planned.packs_deleted, planned.packs_rewritten), (2, 1));

@@ -164,6 +164,9 @@ fn trees(prune: &Prune<'_>) -> Result<BTreeSet<Tree>, OpError> {
     let (roots, damaged_roots) = repository.roots()?;
     let (later, damaged) = repository.snapshots()?;
     snapshots.extend(later);
+    if prune.options.dry_run {
+        snapshots.retain(|snapshot| !prune.options.without.contains(&snapshot.id));
+    }
     if let Some(Damaged { object, error }) = damaged.first().or(damaged_roots.first()) {
         return Err(OpError::Refused(format!(
             "{object} cannot be read, so it is not known what it needs, and nothing was deleted \

@@ -15,8 +15,8 @@ use super::streams::run_stream;
 use crate::format::entry::EntryKind;
 use crate::format::snapshot::StreamRecord;
 use crate::ops::OpError;
-use crate::source::Stat;
 use crate::source::scan::{Scan, Scanned};
+use crate::source::{Stat, live};
 use crate::tree::LeafPage;
 
 /// A batch is handed out once its files are so long together, or it has so many of them.
@@ -47,6 +47,7 @@ pub(super) struct Feeder<'a, 'r> {
     out: &'a SyncSender<Message>,
     previous: Previous<'r>,
     dry_run: bool,
+    allow_live_database: bool,
     totals: FeedTotals,
     slots: Vec<Slot>,
     jobs: Vec<ReadJob>,
@@ -60,13 +61,14 @@ impl<'a, 'r> Feeder<'a, 'r> {
         shared: &'a Arc<Shared>,
         out: &'a SyncSender<Message>,
         previous: Previous<'r>,
-        dry_run: bool,
+        options: &SnapshotOptions,
     ) -> Self {
         Self {
             shared,
             out,
             previous,
-            dry_run,
+            dry_run: options.dry_run,
+            allow_live_database: options.allow_live_database,
             totals: FeedTotals::default(),
             slots: Vec::new(),
             jobs: Vec::new(),
@@ -119,6 +121,9 @@ impl<'a, 'r> Feeder<'a, 'r> {
 
     fn entry(&mut self, path: &[u8], stat: &Stat) -> Result<(), OpError> {
         let gone = |_| OpError::Interrupted;
+        if !self.allow_live_database {
+            self.refuse_live_database(path, stat)?;
+        }
         self.totals.entries += 1;
         self.totals.bytes += stat.size;
         match self.previous.lookup(path, stat)? {
@@ -146,6 +151,18 @@ impl<'a, 'r> Feeder<'a, 'r> {
         self.slot_bytes += stat.size;
         self.slots.push(Slot::Read);
         self.hand_out_if_full().map_err(gone)
+    }
+
+    /// Stops where a running database keeps its files.
+    fn refuse_live_database(&self, path: &[u8], stat: &Stat) -> Result<(), OpError> {
+        let Some(roots) = self.shared.roots.get() else { return Ok(()) };
+        let Some(found) = live::found_at(roots, path, stat) else { return Ok(()) };
+        if found.minor {
+            let place = crate::format::path::display(path);
+            self.shared.note(format!("{place}: {}; take a dump where that matters", found.kind));
+            return Ok(());
+        }
+        Err(OpError::Refused(live::refusal(found.kind, path)))
     }
 
     /// Whether this is the first of a hard-linked file's names.

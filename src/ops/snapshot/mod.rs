@@ -15,6 +15,7 @@ mod read;
 mod slabs;
 mod streams;
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -27,6 +28,7 @@ use crate::format::snapshot::{RawBytes, SnapshotCounts};
 use crate::id::ChunkId;
 use crate::ops::OpError;
 use crate::repo::{PackClass, Repository, Writer};
+use crate::source::live;
 use crate::source::scan::{Scan, ScanOptions};
 use crate::tree::TreeTotals;
 use collect::Collector;
@@ -80,6 +82,14 @@ fn check_options(options: &SnapshotOptions) -> Result<(), OpError> {
             )));
         }
         names.push(&stream.name);
+    }
+    if !options.allow_live_database {
+        for root in &options.paths {
+            if let Some(kind) = live::at_root(root) {
+                let file = [root.as_os_str().as_bytes(), b"/x"].concat();
+                return Err(OpError::Refused(live::refusal(kind, &file[1..])));
+            }
+        }
     }
     if options.paths.is_empty() && options.streams.is_empty() {
         return Err(OpError::Refused("there is nothing to take a snapshot of".to_owned()));
@@ -163,7 +173,7 @@ fn feed(
     source: Source,
     scan_started: &mut Timestamp,
 ) -> Result<FeedTotals, OpError> {
-    let mut feeder = Feeder::new(shared, out, previous, options.dry_run);
+    let mut feeder = Feeder::new(shared, out, previous, options);
     let fed = || {
         feeder.streams(options)?;
         let scan = match source {

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::format::entry::Timestamp;
-use crate::format::snapshot::{ProcessIdentity, Snapshot, SnapshotCounts};
+use crate::format::snapshot::{ProcessIdentity, Snapshot, SnapshotCounts, StreamOrigin};
+use crate::ops::program::Program;
 use crate::source::exclude::Excludes;
 
 /// Where the bytes of a stream come from.
 pub enum StreamInput {
     /// A shell command that gabion starts itself; its success is part of the snapshot's.
     Command(String),
+    /// The same without a shell.
+    Program(Program),
     /// Bytes that somebody else writes; whether they were successful cannot be known.
     Reader(Box<dyn std::io::Read + Send>),
 }
@@ -20,6 +23,7 @@ impl std::fmt::Debug for StreamInput {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Command(_) => f.write_str("Command"),
+            Self::Program(program) => f.debug_tuple("Program").field(program).finish(),
             Self::Reader(_) => f.write_str("Reader"),
         }
     }
@@ -32,6 +36,17 @@ pub struct StreamSource {
     pub name: String,
     /// Where its bytes come from.
     pub input: StreamInput,
+    /// Whether it may be empty, whatever [`SnapshotOptions::allow_empty`] says.
+    pub allow_empty: bool,
+    /// What is known of it beforehand and kept with the snapshot.
+    pub origin: Option<StreamOrigin>,
+}
+
+impl StreamSource {
+    /// A stream of which nothing is known.
+    pub fn new(name: impl Into<String>, input: StreamInput) -> Self {
+        Self { name: name.into(), input, allow_empty: false, origin: None }
+    }
 }
 
 /// What a snapshot is taken of and how.
@@ -45,6 +60,8 @@ pub struct SnapshotOptions {
     pub allow_empty: bool,
     /// What is left out.
     pub excludes: Excludes,
+    /// Take the raw files of a running database although they cannot be consistent.
+    pub allow_live_database: bool,
     /// Stay on the file systems of the named paths.
     pub one_file_system: bool,
     /// Words to find the snapshot by.

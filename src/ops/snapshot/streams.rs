@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead as _, BufReader, Read};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use crate::event::Event;
 use crate::format::entry::{Content, Entry, EntryKind, Metadata, Owner, Timestamp};
 use crate::format::path;
 use crate::format::snapshot::StreamRecord;
+use crate::ops::program::{STDERR_LINES, describe, end_group, shell};
 use crate::ops::{OpError, StreamFailure};
 
 /// Bytes read from a stream at once, and how many such pieces may wait.
@@ -24,8 +24,6 @@ const PIECE_LEN: usize = 1 << 20;
 const PIECES: usize = 4;
 /// How long nothing may come before it is looked whether the user wants to stop.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// Lines of standard error that are kept for the message about a failure.
-const STDERR_LINES: usize = 20;
 /// How long to wait for the rest of standard error once the command itself has ended.
 const STDERR_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -38,7 +36,8 @@ pub(super) fn run_stream(
     source: StreamSource,
 ) -> Result<StreamRecord, OpError> {
     let gone = |_| OpError::Interrupted;
-    let name = source.name;
+    let (name, origin) = (source.name, source.origin);
+    let allow_empty = options.allow_empty || source.allow_empty;
     shared.observer.event(Event::Working((&name).into()));
     let started = (options.clock)();
     let mut running = Running::start(shared, &name, source.input)?;
@@ -51,7 +50,7 @@ pub(super) fn run_stream(
         }
     };
     running.succeed(shared, &name)?;
-    let format = judge(shared, &name, &ends, options.allow_empty)?;
+    let format = judge(shared, &name, &ends, allow_empty)?;
     let ended = (options.clock)();
     let entry = stream_entry(shared, &name, ends.len, ended);
     send(out, Message::End(Box::new(entry))).map_err(gone)?;
@@ -61,6 +60,7 @@ pub(super) fn run_stream(
         ended: ended.into(),
         bytes: ends.len,
         format: format.map(str::to_owned),
+        origin,
     })
 }
 
@@ -186,41 +186,44 @@ impl Running {
             StreamInput::Reader(reader) => {
                 Ok(Self { pieces: read_in_background(reader), command: None })
             }
-            StreamInput::Command(line) => {
-                let mut child = shell(&line)
-                    .stdin(Stdio::null())
-                    .stdout(Stdio::piped())
-                    .stderr(Stdio::piped())
-                    // A group of its own, so that all it started can be ended with it.
-                    .process_group(0)
-                    .spawn()
-                    .map_err(|error| failure(name, format!("cannot start it: {error}")))?;
-                let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-                let (Some(stdout), Some(stderr)) = (stdout, stderr) else {
-                    return Err(failure(name, "cannot start it: no pipes").into());
-                };
-                // A large pipe saves waking up; a small one is no error.
-                #[cfg(target_os = "linux")]
-                let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIECE_LEN);
-                let tail = Arc::default();
-                let stderr_ended = pass_on_stderr(shared, name, stderr, &tail);
-                Ok(Self {
-                    pieces: read_in_background(Box::new(stdout)),
-                    command: Some(Started { child, stderr: tail, stderr_ended }),
-                })
-            }
+            StreamInput::Command(line) => Self::start_command(shared, name, shell(&line)),
+            StreamInput::Program(program) => Self::start_command(shared, name, program.command()),
         }
+    }
+
+    fn start_command(
+        shared: &Arc<Shared>,
+        name: &str,
+        mut command: Command,
+    ) -> Result<Self, OpError> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A group of its own, so that all it started can be ended with it.
+            .process_group(0)
+            .spawn()
+            .map_err(|error| failure(name, format!("cannot start it: {error}")))?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (Some(stdout), Some(stderr)) = (stdout, stderr) else {
+            return Err(failure(name, "cannot start it: no pipes").into());
+        };
+        // A large pipe saves waking up; a small one is no error.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIECE_LEN);
+        let tail = Arc::default();
+        let stderr_ended = pass_on_stderr(shared, name, stderr, &tail);
+        Ok(Self {
+            pieces: read_in_background(Box::new(stdout)),
+            command: Some(Started { child, stderr: tail, stderr_ended }),
+        })
     }
 
     /// Ends the command and everything that it started.
     fn kill(&mut self) {
-        let Some(started) = &mut self.command else { return };
-        if let Some(group) =
-            i32::try_from(started.child.id()).ok().and_then(rustix::process::Pid::from_raw)
-        {
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        if let Some(started) = &mut self.command {
+            end_group(&mut started.child);
         }
-        let _ = started.child.wait();
     }
 
     /// Waits for the command and makes sure that it succeeded.
@@ -240,7 +243,7 @@ impl Running {
         if status.success() {
             return Ok(());
         }
-        let mut failure = failure(name, describe(status));
+        let mut failure = failure(name, format!("its command {}", describe(status)));
         if let Some(started) = &self.command {
             let _ = started.stderr_ended.recv_timeout(STDERR_PATIENCE);
             let tail = started.stderr.lock().unwrap_or_else(PoisonError::into_inner);
@@ -248,29 +251,6 @@ impl Running {
         }
         Err(failure.into())
     }
-}
-
-fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("its command ended with exit status {code}"),
-        (None, Some(signal)) => format!("its command was ended by signal {signal}"),
-        (None, None) => format!("its command ended with {status}"),
-    }
-}
-
-/// A shell that runs `line`. Where there is bash, every stage of a pipeline must succeed: the
-/// status of `pg_dump | sed` is that of `sed` elsewhere, which hides a failed dump.
-fn shell(line: &str) -> Command {
-    for bash in ["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"] {
-        if Path::new(bash).exists() {
-            let mut command = Command::new(bash);
-            command.args(["-o", "pipefail", "-c", line]);
-            return command;
-        }
-    }
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", line]);
-    command
 }
 
 fn read_in_background(mut reader: Box<dyn Read + Send>) -> Receiver<io::Result<Vec<u8>>> {

@@ -1,9 +1,12 @@
 //! `gabion forget`: removes snapshots, by name or by a policy.
 
+use std::sync::Arc;
+
 use gabion::format::path::printable;
 use gabion::format::snapshot::RawBytes;
 use gabion::id::SnapshotId;
 use gabion::ops::forget::{ForgetLimits, ForgetPlan, ForgetSummary};
+use gabion::ops::prune::{PruneOptions, prune};
 use gabion::ops::retention::{Decision, Group, GroupBy, GroupKey};
 use gabion::repo::Repository;
 use jiff::tz::TimeZone;
@@ -13,9 +16,9 @@ use crate::arguments::Selection;
 use crate::errors::{Exit, Failure};
 use crate::keep::KeepArgs;
 use crate::machine;
-use crate::output::{Output, OutputError};
+use crate::output::{Output, OutputError, one_line};
 use crate::render::table::{Side, Table};
-use crate::render::values::{counted, rfc3339, short, time};
+use crate::render::values::{counted, rfc3339, short, size, time};
 use crate::session::Session;
 
 /// Remove snapshots, by name or by what is to be kept
@@ -106,14 +109,37 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     let by_name = !args.snapshots.is_empty();
     let shown = plan.clone();
     if args.dry_run {
-        print(session, &shown, &plan.summary(), by_name, true)?;
+        let summary = plan.summary();
+        print(session, &shown, &summary, by_name, true)?;
         // A dry run says how the real one would end.
         plan.check(limits)?;
+        foresee(session, &opened.repository, summary)?;
     } else {
         let summary = plan.execute(&opened.repository, limits, &machine::presence())?;
         print(session, &shown, &summary, by_name, false)?;
     }
     Ok(Exit::Done)
+}
+
+/// Says what a prune would give back then.
+fn foresee(
+    session: &Session,
+    repository: &Arc<Repository>,
+    summary: ForgetSummary,
+) -> Result<(), Failure> {
+    if session.quiet() || session.json() || summary.removed.is_empty() {
+        return Ok(());
+    }
+    let options = PruneOptions {
+        dry_run: true,
+        without: summary.removed.into_iter().collect(),
+        max_unused: 0.0,
+        ..super::prune::usual(session, session.interruption()?)
+    };
+    let freed = prune(repository, &options)?;
+    session.console.finish();
+    let bytes = freed.bytes_before.saturating_sub(freed.bytes_after);
+    one_line(format!("a prune would then free {}", size(bytes)))
 }
 
 fn plan(repository: &Repository, args: &Args) -> Result<ForgetPlan, Failure> {

@@ -1,12 +1,21 @@
 //! `gabion prune`: gives back the space of what no snapshot needs.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use gabion::format::entry::Timestamp;
+use gabion::id::SnapshotId;
+use gabion::ops::forget::{ForgetLimits, ForgetPlan};
 use gabion::ops::prune::{PruneOptions, PruneSummary, prune};
+use gabion::ops::retention::{GroupBy, Policy};
+use gabion::repo::Repository;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::errors::{Exit, Failure};
+use crate::keep::KeepArgs;
 use crate::machine;
 use crate::output::{one_json, one_line};
 use crate::render::values::{counted, parse_size, size};
@@ -17,11 +26,14 @@ use crate::session::Session;
 /// Deletes packs of which nothing is needed, and stores again what is needed of packs that are
 /// mostly dead. Snapshots may be taken meanwhile, by this and other machines: what they may rely on
 /// stays until they have ended. It may be stopped at any time; the next run goes on.
+///
+/// With --keep-..., snapshots are forgotten first, as `gabion forget` does with the same options.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 EXAMPLES:
   gabion prune
   gabion prune --dry-run
+  gabion prune --keep-daily 7 --keep-weekly 5 --keep-monthly 12
   gabion prune --max-unused 0% --budget 10m
   gabion prune --max-repack-size 20GiB")]
 pub(crate) struct Args {
@@ -47,6 +59,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LEVEL", default_value_t = 1,
         value_parser = clap::value_parser!(i32).range(1..=19))]
     compression: i32,
+    /// With a policy: remove even the last complete snapshot of a group, or most of them
+    #[arg(long)]
+    force: bool,
+    // Last, because all that follows would come under its heading.
+    #[command(flatten)]
+    keep: KeepArgs,
 }
 
 #[derive(Serialize)]
@@ -74,25 +92,70 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         let seconds = i64::try_from(budget.as_secs()).unwrap_or(i64::MAX);
         Timestamp { seconds: now.seconds.saturating_add(seconds), ..now }
     });
+    let forgotten = match args.keep.policy() {
+        Some(policy) => forget(session, &opened.repository, &policy, args)?,
+        None => Vec::new(),
+    };
     let options = PruneOptions {
         max_unused: args.max_unused,
         max_repack: args.max_repack_size,
         late_at,
         dry_run: args.dry_run,
+        without: forgotten.into_iter().collect(),
         accept_fewer: args.accept_fewer,
         drop_unfinished: args.drop_unfinished,
-        host: machine::host(),
-        identity: machine::identity(),
-        clock: machine::now,
-        has_ended: machine::has_ended,
         compression: args.compression,
-        threads: session.threads(),
-        interrupted,
+        ..usual(session, interrupted)
     };
     let summary = prune(&opened.repository, &options)?;
     session.console.finish();
     print(session, &summary, args.dry_run)?;
     Ok(Exit::Done)
+}
+
+/// How to prune when nothing is said about it.
+pub(crate) fn usual(session: &Session, interrupted: Arc<AtomicBool>) -> PruneOptions {
+    PruneOptions {
+        max_unused: 0.05,
+        max_repack: None,
+        late_at: None,
+        dry_run: false,
+        without: HashSet::new(),
+        accept_fewer: false,
+        drop_unfinished: false,
+        host: machine::host(),
+        identity: machine::identity(),
+        clock: machine::now,
+        has_ended: machine::has_ended,
+        compression: 1,
+        threads: session.threads(),
+        interrupted,
+    }
+}
+
+/// Forgets by policy, or in a dry run only says what would be forgotten.
+fn forget(
+    session: &Session,
+    repository: &Repository,
+    policy: &Policy,
+    args: &Args,
+) -> Result<Vec<SnapshotId>, Failure> {
+    let (by, zone) = (GroupBy::default(), TimeZone::system());
+    let plan = ForgetPlan::by_policy(repository, &|_| true, policy, by, &zone)?;
+    let limits = ForgetLimits { force: args.force, ..ForgetLimits::default() };
+    let summary = match args.dry_run {
+        true => plan.check(limits).map(|()| plan.summary())?,
+        false => plan.execute(repository, limits, &machine::presence())?,
+    };
+    let removed = summary.removed;
+    if !removed.is_empty() && !session.json() && !session.quiet() {
+        let count = counted(removed.len() as u64, "snapshot", "snapshots");
+        one_line(match args.dry_run {
+            true => format!("{count} would be forgotten; `gabion forget --dry-run` shows them"),
+            false => format!("{count} forgotten"),
+        })?;
+    }
+    Ok(removed)
 }
 
 fn print(session: &Session, summary: &PruneSummary, dry_run: bool) -> Result<(), Failure> {

@@ -25,14 +25,18 @@ use crate::session::Session;
 EXAMPLES:
   gabion restore latest --target /tmp/restored
   gabion restore latest:/home/me --target /home/me --overwrite if-changed
-  gabion restore 1a2b3c4d --target /tmp/restored --include '*.conf' --verify")]
+  gabion restore 1a2b3c4d --target /tmp/restored --include '*.conf' --verify
+  gabion restore latest --database mydb --into-postgresql newdb
+  gabion restore latest --database wiki --into-command 'mariadb newwiki'")]
 pub(crate) struct Args {
     /// The snapshot, and what of it
     #[arg(value_name = "SNAP[:PATH]")]
     what: OsString,
     /// The folder to restore into
-    #[arg(short, long, value_name = "FOLDER")]
-    target: PathBuf,
+    #[arg(short, long, value_name = "FOLDER", required_unless_present = "database")]
+    target: Option<PathBuf>,
+    #[command(flatten)]
+    into: super::restore_into::IntoArgs,
     /// Restore only what matches the pattern, as in an ignore file, relative to the target
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
@@ -110,6 +114,10 @@ struct Summary {
 /// Restores what was asked for.
 pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
     let spec = snapshot_spec(&args.what)?;
+    if args.into.is_given() {
+        return super::restore_into::run(session, &spec, &args.into);
+    }
+    let target = args.target.ok_or_else(|| Failure::usage("no --target FOLDER was named"))?;
     let interrupted = session.interruption()?;
     let repository = session.open_for_restore()?.repository;
     let owner = match (args.numeric_owner, args.no_owner) {
@@ -121,7 +129,7 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
     let options = RestoreOptions {
         snapshot: find_snapshot(&repository, &spec.snapshot)?,
         path: spec.path,
-        target: args.target,
+        target,
         include: args.include,
         exclude: args.exclude,
         overwrite: args.overwrite.map(Overwrite::from),

@@ -46,6 +46,9 @@ pub(crate) struct Args {
     allow_empty: bool,
     #[command(flatten)]
     exclude: ExcludeArgs,
+    /// Take the raw files of a running database although they cannot be consistent
+    #[arg(long)]
+    allow_live_database: bool,
     /// Stay on the file systems of the PATHs
     #[arg(long)]
     one_file_system: bool,
@@ -121,6 +124,7 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
         streams: streams(args.stdin, args.stream),
         allow_empty: args.allow_empty,
         excludes,
+        allow_live_database: args.allow_live_database,
         one_file_system: args.one_file_system,
         tags: args.tag,
         host: args.host.unwrap_or_else(machine::host),
@@ -143,11 +147,11 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
 fn streams(stdin: Option<String>, commands: Vec<(String, String)>) -> Vec<StreamSource> {
     let stdin = stdin.map(|name| {
         let input = StreamInput::Reader(Box::new(std::io::stdin()));
-        StreamSource { name, input }
+        StreamSource::new(name, input)
     });
     let commands = commands
         .into_iter()
-        .map(|(name, command)| StreamSource { name, input: StreamInput::Command(command) });
+        .map(|(name, command)| StreamSource::new(name, StreamInput::Command(command)));
     stdin.into_iter().chain(commands).collect()
 }
 
@@ -175,7 +179,12 @@ fn parse_stream(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn print(session: &Session, summary: &SnapshotSummary, dry_run: bool) -> Result<(), Failure> {
+/// Says what came of it.
+pub(crate) fn print(
+    session: &Session,
+    summary: &SnapshotSummary,
+    dry_run: bool,
+) -> Result<(), Failure> {
     if session.json() {
         return one_json(&Summary {
             snapshot: summary.snapshot.as_ref().map(SnapshotLine::new),
@@ -194,7 +203,7 @@ fn print(session: &Session, summary: &SnapshotSummary, dry_run: bool) -> Result<
 }
 
 /// The one line that a nightly run mails.
-fn in_words(summary: &SnapshotSummary) -> String {
+pub(crate) fn in_words(summary: &SnapshotSummary) -> String {
     let what = match &summary.snapshot {
         Some(snapshot) => format!("snapshot {} saved", short(snapshot.id)),
         None => "dry run, nothing stored".to_owned(),

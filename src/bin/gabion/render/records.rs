@@ -2,7 +2,7 @@
 
 use gabion::format::entry::{Entry, EntryKind, Timestamp};
 use gabion::format::path::printable;
-use gabion::format::snapshot::{RawBytes, Snapshot, SnapshotCounts, StreamRecord};
+use gabion::format::snapshot::{RawBytes, Snapshot, SnapshotCounts, StreamOrigin, StreamRecord};
 use gabion::id::SnapshotId;
 use serde::Serialize;
 
@@ -37,6 +37,8 @@ struct StreamLine<'a> {
     started: String,
     ended: String,
     format: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<&'a StreamOrigin>,
 }
 
 impl<'a> SnapshotLine<'a> {
@@ -70,6 +72,7 @@ impl<'a> StreamLine<'a> {
             started: text(stream.started),
             ended: text(stream.ended),
             format: stream.format.as_deref(),
+            origin: stream.origin.as_ref(),
         }
     }
 }

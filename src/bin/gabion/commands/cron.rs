@@ -1,0 +1,126 @@
+//! `gabion cron`: the lines that make a schedule run the jobs.
+
+use std::path::Path;
+
+use gabion::job::config::{Configuration, Job};
+
+use crate::errors::{Exit, Failure};
+use crate::output::Output;
+use crate::session::Session;
+use crate::{configuration, machine};
+
+/// Print what makes cron or systemd run the configured jobs
+///
+/// Nothing is installed. The lines need no variable: every path is absolute.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+EXAMPLES:
+  (crontab -l; gabion cron) | crontab -
+  gabion cron nightly --print cron.d > /etc/cron.d/gabion
+  gabion cron nightly --print systemd")]
+pub(crate) struct Args {
+    /// The jobs [default: all]
+    #[arg(value_name = "JOB")]
+    jobs: Vec<String>,
+    /// For whom
+    #[arg(long, value_name = "FORM", default_value = "crontab")]
+    print: Form,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    /// Lines for `crontab -e`
+    Crontab,
+    /// A file for /etc/cron.d
+    #[value(name = "cron.d")]
+    CronD,
+    /// Units for /etc/systemd/system
+    Systemd,
+}
+
+/// Prints them.
+pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
+    let configuration = configuration::read(session)?;
+    let jobs: Vec<&Job> = match &args.jobs[..] {
+        [] => configuration.jobs.values().collect(),
+        names => names
+            .iter()
+            .map(|name| configuration::job(&configuration, name))
+            .collect::<Result<_, _>>()?,
+    };
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::io("cannot tell where gabion itself lies", &error))?;
+    let words = command(&program, &configuration)?;
+    let mut output = Output::new();
+    if args.print == Form::CronD {
+        output.line("MAILTO=root")?;
+    }
+    for job in jobs {
+        match args.print {
+            Form::Crontab => {
+                output.line(format!("{} {words} {}", job.schedule.crontab(), job.name))?;
+            }
+            Form::CronD => {
+                let (when, user) = (job.schedule.crontab(), machine::user());
+                output.line(format!("{when} {user} {words} {}", job.name))?;
+            }
+            Form::Systemd => output.line(units(job, &words))?,
+        }
+    }
+    output.finish()?;
+    Ok(Exit::Done)
+}
+
+/// The command without the job's name. Cron takes a `%` for the end of a line, and a shell, cron and
+/// systemd each have quotes of their own: paths that would need any are refused.
+fn command(program: &Path, configuration: &Configuration) -> Result<String, Failure> {
+    let plain = |path: &Path| {
+        let good = |c: char| c.is_ascii_alphanumeric() || "/._+,:@=-".contains(c);
+        let text = path.to_str().filter(|text| text.chars().all(good)).map(str::to_owned);
+        text.ok_or_else(|| {
+            let path = path.display();
+            Failure::usage(format!("cron would misread the path {path}"))
+                .hint("use a path of letters, digits and any of / . _ + , : @ = -")
+        })
+    };
+    Ok(format!("{} --quiet --config {} run", plain(program)?, plain(configuration.file())?))
+}
+
+fn units(job: &Job, words: &str) -> String {
+    let (name, calendar, user) = (&job.name, job.schedule.calendar(), machine::user());
+    format!(
+        "# /etc/systemd/system/gabion-{name}.service
+[Unit]
+Description=gabion job {name}
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=oneshot
+User={user}
+ExecStart={words} {name}
+Nice=10
+IOSchedulingClass=idle
+NoNewPrivileges=yes
+ProtectSystem=full
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectControlGroups=yes
+RestrictSUIDSGID=yes
+RestrictRealtime=yes
+LockPersonality=yes
+
+# /etc/systemd/system/gabion-{name}.timer
+[Unit]
+Description=Runs the gabion job {name}
+
+[Timer]
+OnCalendar={calendar}
+RandomizedDelaySec=5m
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+"
+    )
+}

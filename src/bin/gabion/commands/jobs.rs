@@ -1,0 +1,128 @@
+//! `gabion jobs`: the jobs of the configuration, in short or with everything filled in.
+
+use gabion::job::config::{
+    Databases, Job, KeyPlace, NotifyWhen, StreamConfig, Wait, duration_text,
+};
+
+use crate::configuration;
+use crate::errors::{Exit, Failure};
+use crate::output::Output;
+use crate::render::table::{Side, Table};
+use crate::render::values::size;
+use crate::session::Session;
+
+/// List the configured jobs
+///
+/// The whole file is checked, and so is whether the paths of the jobs are there.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+EXAMPLES:
+  gabion jobs
+  gabion jobs --explain nightly")]
+pub(crate) struct Args {
+    /// Show this job only
+    #[arg(value_name = "JOB")]
+    job: Option<String>,
+    /// Show everything, with all defaults filled in
+    #[arg(long)]
+    explain: bool,
+}
+
+/// Lists them.
+pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
+    let configuration = configuration::read(session)?;
+    let jobs: Vec<&Job> = match &args.job {
+        Some(name) => vec![configuration::job(&configuration, name)?],
+        None => configuration.jobs.values().collect(),
+    };
+    let mut output = Output::new();
+    if args.explain {
+        output.line(format!("configuration = {:?}", configuration.file()))?;
+        output.line(format!("repository = {:?}", configuration.repository.url))?;
+        let key = match &configuration.repository.key {
+            None => "from the variables, else asked for".to_owned(),
+            Some(KeyPlace::PasswordCommand(command)) => format!("the output of {command:?}"),
+            Some(KeyPlace::PasswordFile(path)) => format!("in the file {}", path.display()),
+            Some(KeyPlace::KeyFile(path)) => format!("the key file {}", path.display()),
+        };
+        output.line(format!("passphrase: {key}"))?;
+        for job in &jobs {
+            for line in explained(job) {
+                output.line(line)?;
+            }
+        }
+    } else {
+        let columns = [("JOB", Side::Left), ("RUNS", Side::Left), ("TAKES", Side::Left)];
+        let mut table = Table::new(&columns);
+        for job in &jobs {
+            table.row([job.name.clone(), job.schedule.to_string(), takes(job).join(", ")]);
+        }
+        for line in table.lines() {
+            output.line(line)?;
+        }
+    }
+    output.finish()?;
+    for job in jobs {
+        configuration.check_places(&job.name)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn takes(job: &Job) -> Vec<String> {
+    let streams = job.streams.iter().flat_map(|stream| {
+        let mut names = stream.stream_names();
+        if is_all(stream) {
+            names.push(format!("all databases ({})", stream.kind()));
+        }
+        names
+    });
+    streams.chain(job.paths.iter().map(|path| path.display().to_string())).collect()
+}
+
+fn is_all(stream: &StreamConfig) -> bool {
+    match stream {
+        StreamConfig::Postgresql(server) => server.databases == Databases::All,
+        StreamConfig::Mariadb(server) => server.databases == Databases::All,
+        _ => false,
+    }
+}
+
+fn explained(job: &Job) -> Vec<String> {
+    let mut lines = vec![String::new(), format!("[job.{}]", job.name)];
+    let mut say = |key: &str, value: String| lines.push(format!("{key} = {value}"));
+    say("paths", format!("{:?}", job.paths));
+    say("exclude", format!("{:?}", job.exclude));
+    say("exclude-file", format!("{:?}", job.exclude_files));
+    say("tags", format!("{:?}", job.tags));
+    say("one-file-system", job.one_file_system.to_string());
+    say("allow-live-database", job.allow_live_database.to_string());
+    say("write-once", format!("{:?}", job.write_once));
+    say("compression", job.compression.to_string());
+    say("host", job.host.as_ref().map_or("the machine's name".into(), |host| format!("{host:?}")));
+    say("schedule", format!("{:?}", job.schedule.to_string()));
+    for stream in &job.streams {
+        let all = if is_all(stream) { " and one for each database" } else { "" };
+        say(stream.kind(), format!("streams {:?}{all}", stream.stream_names()));
+    }
+    say("keep", job.keep.as_ref().map_or("all snapshots".into(), |keep| format!("{keep:?}")));
+    for (name, hook) in [
+        ("hooks.before", &job.hooks.before),
+        ("hooks.after", &job.hooks.after),
+        ("hooks.failed", &job.hooks.failed),
+        ("hooks.finally", &job.hooks.finally),
+    ] {
+        say(name, hook.as_ref().map_or("nothing".into(), |line| format!("{line:?}")));
+    }
+    say("hooks.timeout", format!("{:?}", duration_text(job.hooks.timeout)));
+    say("notify.mail", job.notify.mail.clone().unwrap_or("nobody".into()));
+    let when = if job.notify.when == NotifyWhen::Always { "always" } else { "failure" };
+    say("notify.when", format!("{when:?}"));
+    say("check.budget", job.check_budget.map_or("nothing".into(), size));
+    say("limits.time", job.limits.time.map_or("none".into(), duration_text));
+    let wait = match job.limits.wait {
+        Wait::Leave => "leave".to_owned(),
+        Wait::For(time) => duration_text(time),
+    };
+    say("limits.wait", format!("{wait:?}"));
+    lines
+}

@@ -1,0 +1,414 @@
+//! `gabion run`: runs configured jobs, as a schedule does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use gabion::format::snapshot::Snapshot;
+use gabion::job::config::{Configuration, Job, Keep, NotifyWhen, Wait};
+use gabion::job::hook::run_hook;
+use gabion::job::run::RunOptions;
+use gabion::job::state::{JobLock, Locked, Outcome, RunRecord, StateFolder, Status};
+use gabion::ops::check::{CheckOptions, ReadData, check};
+use gabion::ops::forget::{ForgetLimits, ForgetPlan};
+use gabion::ops::prune::prune;
+use gabion::ops::retention::{GroupBy, KeepSpan, Policy};
+use gabion::ops::snapshot::SnapshotSummary;
+use gabion::repo::Repository;
+use jiff::tz::TimeZone;
+
+use super::snapshot::in_words;
+use super::status::StateArgs;
+use crate::errors::{Exit, Failure};
+use crate::output::one_line;
+use crate::render::values::{count, counted};
+use crate::session::Session;
+use crate::{configuration, machine, mail, sources};
+
+/// Run configured jobs
+///
+/// First the dumps of a job, then its files, into one snapshot. Each run is remembered; `gabion
+/// status` tells. Of two runs of a job at once, the second leaves or waits, as `limits.wait` says.
+/// With several jobs the exit code is that of the first that failed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+EXAMPLES:
+  gabion run nightly
+  gabion --quiet run --all")]
+pub(crate) struct Args {
+    /// The jobs
+    #[arg(value_name = "JOB", required_unless_present = "all", conflicts_with = "all")]
+    jobs: Vec<String>,
+    /// Run all jobs, one after the other
+    #[arg(long)]
+    all: bool,
+    /// Walk and compare, but run no stream or hook and store nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+/// Runs them.
+pub(crate) fn run(session: &mut Session, args: &Args) -> Result<Exit, Failure> {
+    let configuration = configuration::read(session)?;
+    let jobs: Vec<&Job> = match args.all {
+        true => configuration.jobs.values().collect(),
+        false => args
+            .jobs
+            .iter()
+            .map(|name| configuration::job(&configuration, name))
+            .collect::<Result<_, _>>()?,
+    };
+    session.use_configured(&configuration.repository)?;
+    let state = args.state.folder()?;
+    let interrupted = session.interruption()?;
+    let mut exit = Exit::Done;
+    for job in jobs {
+        let run = Run {
+            session,
+            configuration: &configuration,
+            job,
+            state: &state,
+            stop: Arc::new(AtomicBool::new(false)),
+            dry_run: args.dry_run,
+        };
+        let ended = run.guarded(&interrupted)?;
+        if exit == Exit::Done {
+            exit = ended;
+        }
+        if interrupted.load(Ordering::Relaxed) {
+            return Ok(Exit::Interrupted);
+        }
+    }
+    Ok(exit)
+}
+
+/// One run of one job.
+struct Run<'a> {
+    session: &'a Session,
+    configuration: &'a Configuration,
+    job: &'a Job,
+    state: &'a StateFolder,
+    /// Set when the user or the time limit ends the run.
+    stop: Arc<AtomicBool>,
+    dry_run: bool,
+}
+
+/// What a run came to.
+struct Taken {
+    summary: SnapshotSummary,
+    /// What went wrong behind the snapshot.
+    trouble: Vec<Failure>,
+}
+
+impl Run<'_> {
+    /// Runs while holding the job's lock.
+    fn guarded(&self, interrupted: &AtomicBool) -> Result<Exit, Failure> {
+        let name = &self.job.name;
+        let patience = match self.job.limits.wait {
+            Wait::Leave => None,
+            Wait::For(time) => Some(time),
+        };
+        match self.state.lock(name, patience, interrupted)? {
+            Locked::Ours(lock) => self.remembered(&lock, interrupted),
+            Locked::Interrupted => Ok(Exit::Interrupted),
+            Locked::Busy if patience.is_none() => {
+                self.session.console.notice(&format!("{name}: another run is under way"));
+                Ok(Exit::Done)
+            }
+            Locked::Busy => {
+                let message = format!("{name}: another run is still under way");
+                Ok(Failure::new(Exit::Failed, message).report())
+            }
+        }
+    }
+
+    /// Runs, says and remembers how it ended.
+    fn remembered(&self, lock: &JobLock, interrupted: &AtomicBool) -> Result<Exit, Failure> {
+        let started = machine::now();
+        let (done, limit) = self.watch(interrupted);
+        let limit = &limit;
+        let (result, record) = std::thread::scope(|scope| {
+            scope.spawn(move || limit.keep(interrupted));
+            let result = self.with_hooks(lock, limit);
+            drop(done);
+            let record = self.record(started.seconds, &result);
+            (result, record)
+        });
+        if self.dry_run {
+            return self.say(&result, record.exit_code);
+        }
+        let mut status = self.state.read(&self.job.name).ok().flatten().unwrap_or_default();
+        status.job.clone_from(&self.job.name);
+        status.add(record.clone());
+        // That it was not remembered must not hide how it went.
+        let remembered = self.state.write(&status);
+        let exit = self.say(&result, record.exit_code)?;
+        self.notify(&status, &record);
+        remembered?;
+        Ok(exit)
+    }
+
+    fn watch(&self, _interrupted: &AtomicBool) -> (Sender<()>, Limit) {
+        let (done, ended) = channel();
+        let limit = Limit {
+            time: self.job.limits.time,
+            ended: std::sync::Mutex::new(ended),
+            stop: Arc::clone(&self.stop),
+            passed: AtomicBool::new(false),
+        };
+        (done, limit)
+    }
+
+    fn with_hooks(&self, lock: &JobLock, limit: &Limit) -> Result<Taken, Failure> {
+        let hooks = &self.job.hooks;
+        let before = self.hook("before", hooks.before.as_ref(), &[], &self.stop);
+        let mut result = before.and_then(|()| self.take(lock));
+        if limit.passed.load(Ordering::Relaxed) && result.is_err() {
+            let time = limit.time.map(gabion::job::config::duration_text).unwrap_or_default();
+            let message = format!("{}: it took longer than {time} and was ended", self.job.name);
+            result = Err(Failure::new(Exit::Failed, message).hint("limits.time says how long"));
+        }
+        let mut variables = vec![("GABION_STATUS", "ok".to_owned())];
+        match &result {
+            Ok(taken) => {
+                let id = taken.summary.snapshot.as_ref().map(|snapshot| snapshot.id.to_string());
+                variables.push(("GABION_SNAPSHOT", id.unwrap_or_default()));
+                if taken.summary.problems > 0 || !taken.trouble.is_empty() {
+                    variables[0].1 = "incomplete".to_owned();
+                }
+            }
+            Err(failure) => {
+                variables[0].1 = "failed".to_owned();
+                variables.push(("GABION_MESSAGE", failure.message().to_owned()));
+            }
+        }
+        // These run however the job ended, so the wish to stop does not count.
+        let always = AtomicBool::new(false);
+        let after = match &result {
+            Ok(_) => self.hook("after", hooks.after.as_ref(), &variables, &always),
+            Err(_) => self.hook("failed", hooks.failed.as_ref(), &variables, &always),
+        };
+        let finally = self.hook("finally", hooks.finally.as_ref(), &variables, &always);
+        for trouble in [after, finally].into_iter().filter_map(Result::err) {
+            match &mut result {
+                Ok(taken) => taken.trouble.push(trouble),
+                Err(_) => drop(trouble.report()),
+            }
+        }
+        result
+    }
+
+    fn hook(
+        &self,
+        name: &'static str,
+        line: Option<&String>,
+        variables: &[(&str, String)],
+        stop: &AtomicBool,
+    ) -> Result<(), Failure> {
+        let Some(line) = line.filter(|_| !self.dry_run) else { return Ok(()) };
+        let mut variables = variables.to_vec();
+        variables.push(("GABION_JOB", self.job.name.clone()));
+        run_hook(name, line, &variables, self.job.hooks.timeout, stop).map_err(|failure| {
+            let said = Failure::of(Exit::Failed, &failure);
+            said.with_details(failure.stderr_tail)
+        })
+    }
+
+    /// The snapshot and what belongs to it.
+    fn take(&self, lock: &JobLock) -> Result<Taken, Failure> {
+        let checked = self.configuration.check_places(&self.job.name);
+        checked.map_err(|error| Failure::from(error).with_exit(Exit::Failed))?;
+        let opened = self.session.open()?;
+        sources::mention_links(&self.job.paths, &self.session.console);
+        let options = RunOptions {
+            host: machine::host(),
+            identity: machine::identity(),
+            user: machine::user(),
+            time: machine::now(),
+            clock: machine::now,
+            own_patterns: sources::patterns_against_own(self.session, &self.job.paths)?,
+            work: self.state.work_folder(&self.job.name, lock)?,
+            threads: self.session.threads(),
+            dry_run: self.dry_run,
+            interrupted: Arc::clone(&self.stop),
+        };
+        let summary = gabion::job::run::run(&opened.repository, self.job, options)?;
+        let mut trouble = Vec::new();
+        if summary.snapshot.is_some() {
+            trouble.extend(self.keep(&opened.repository, &summary).err());
+            trouble.extend(self.verify(&opened.repository).err());
+        }
+        self.session.console.finish();
+        Ok(Taken { summary, trouble })
+    }
+
+    /// Forgets what the job's policy does not keep, now that there is a new snapshot, and gives
+    /// its space back.
+    fn keep(&self, repository: &Arc<Repository>, taken: &SnapshotSummary) -> Result<(), Failure> {
+        let (Some(keep), Some(taken)) = (&self.job.keep, &taken.snapshot) else { return Ok(()) };
+        let policy = job_policy(keep)?;
+        let wanted = |found: &Snapshot| found.job == taken.job && found.host == taken.host;
+        let (by, zone) = (GroupBy::default(), TimeZone::system());
+        let plan = ForgetPlan::by_policy(repository, &wanted, &policy, by, &zone)?;
+        let forgotten = plan.execute(repository, ForgetLimits::default(), &machine::presence())?;
+        if !forgotten.removed.is_empty() {
+            prune(repository, &super::prune::usual(self.session, Arc::clone(&self.stop)))?;
+        }
+        Ok(())
+    }
+
+    /// Reads a part of the repository back, every night another one.
+    fn verify(&self, repository: &Arc<Repository>) -> Result<(), Failure> {
+        let Some(bytes) = self.job.check_budget else { return Ok(()) };
+        let options = CheckOptions {
+            read: ReadData::Bytes(bytes),
+            salt: machine::now().seconds.unsigned_abs(),
+            threads: self.session.threads(),
+            interrupted: Arc::clone(&self.stop),
+        };
+        let summary = check(repository, &options)?;
+        if summary.problems == 0 {
+            return Ok(());
+        }
+        let problems = counted(summary.problems, "problem", "problems");
+        Err(Failure::new(Exit::Damage, format!("the repository is damaged: {problems}"))
+            .hint("`gabion check --read-data` tells what is damaged"))
+    }
+
+    fn record(&self, started: i64, result: &Result<Taken, Failure>) -> RunRecord {
+        let mut record = RunRecord {
+            started,
+            ended: machine::now().seconds,
+            outcome: Outcome::Failed,
+            exit_code: 0,
+            message: String::new(),
+            snapshot: None,
+            entries: 0,
+            bytes: 0,
+            added_bytes: 0,
+            problems: 0,
+        };
+        match result {
+            Ok(Taken { summary, trouble }) => {
+                let first = trouble.first().map(Failure::exit);
+                let exit = match first {
+                    Some(Exit::Damage) => Exit::Damage,
+                    None if summary.problems == 0 => Exit::Done,
+                    _ => Exit::Incomplete,
+                };
+                record.outcome = if exit == Exit::Done { Outcome::Ok } else { Outcome::Incomplete };
+                record.exit_code = exit as i32;
+                record.message = in_words(summary);
+                for failure in trouble {
+                    record.message.push_str(&format!("; {}", failure.message()));
+                }
+                record.snapshot = summary.snapshot.as_ref().map(|found| found.id.to_string());
+                record.entries = summary.counts.entries;
+                record.bytes = summary.counts.bytes;
+                record.added_bytes = summary.counts.stored_bytes;
+                record.problems = summary.problems + trouble.len() as u64;
+            }
+            Err(failure) => {
+                record.exit_code = failure.exit() as i32;
+                failure.message().clone_into(&mut record.message);
+            }
+        }
+        record
+    }
+
+    fn say(&self, result: &Result<Taken, Failure>, exit_code: i32) -> Result<Exit, Failure> {
+        let taken = match result {
+            Ok(taken) => taken,
+            Err(failure) => return Ok(failure.report()),
+        };
+        for failure in &taken.trouble {
+            failure.report();
+        }
+        if self.session.json() {
+            super::snapshot::print(self.session, &taken.summary, self.dry_run)?;
+        } else if !self.session.quiet() {
+            one_line(format!("{}: {}", self.job.name, in_words(&taken.summary)))?;
+        }
+        Ok(match exit_code {
+            0 => Exit::Done,
+            code if code == Exit::Damage as i32 => Exit::Damage,
+            _ => Exit::Incomplete,
+        })
+    }
+
+    fn notify(&self, status: &Status, record: &RunRecord) {
+        let Some(address) = &self.job.notify.mail else { return };
+        if record.outcome == Outcome::Ok && self.job.notify.when == NotifyWhen::Failure {
+            return;
+        }
+        let word = match record.outcome {
+            Outcome::Ok => "ok",
+            Outcome::Incomplete => "INCOMPLETE",
+            Outcome::Failed => "FAILED",
+        };
+        let last = status.last_success.as_ref().map(|run| {
+            let time = gabion::format::entry::Timestamp { seconds: run.ended, nanos: 0 };
+            crate::render::values::time(time)
+        });
+        let body = format!(
+            "{}\n\nexit code: {}\nproblems: {}\nlast success: {}",
+            record.message,
+            record.exit_code,
+            count(record.problems),
+            last.as_deref().unwrap_or("never"),
+        );
+        let subject = format!("gabion on {}: {} {word}", machine::host(), self.job.name);
+        if let Err(error) = mail::send(address, &subject, &body) {
+            self.session.console.notice(&format!("no mail was sent to {address}: {error}"));
+        }
+    }
+}
+
+fn job_policy(keep: &Keep) -> Result<Policy, Failure> {
+    let count = |count: Option<u32>| u64::from(count.unwrap_or(0));
+    let within = keep.within.map(|time| {
+        let hours = time.as_secs().div_ceil(3600);
+        let span = format!("{}d{}h", hours / 24, hours % 24).parse::<KeepSpan>();
+        span.map_err(|error| Failure::usage(format!("keep.within: {error}")))
+    });
+    Ok(Policy {
+        last: count(keep.last),
+        hourly: count(keep.hourly),
+        daily: count(keep.daily),
+        weekly: count(keep.weekly),
+        monthly: count(keep.monthly),
+        yearly: count(keep.yearly),
+        within: within.transpose()?,
+        tags: keep.tags.clone(),
+        ..Policy::default()
+    })
+}
+
+/// How long a run may take.
+struct Limit {
+    time: Option<Duration>,
+    ended: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+    stop: Arc<AtomicBool>,
+    passed: AtomicBool,
+}
+
+impl Limit {
+    /// Stops the run when the user wishes to, or its time is over; returns when it has ended.
+    fn keep(&self, interrupted: &AtomicBool) {
+        const TICK: Duration = Duration::from_millis(100);
+        let from = std::time::Instant::now();
+        let ended = self.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            if self.time.is_some_and(|time| from.elapsed() >= time) {
+                self.passed.store(true, Ordering::Relaxed);
+                self.stop.store(true, Ordering::Relaxed);
+            }
+            if interrupted.load(Ordering::Relaxed) {
+                self.stop.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! `gabion status`: whether all jobs are well, from what is remembered of them; no key is needed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gabion::job::config::{duration_text, parse_duration};
+use gabion::job::state::{Outcome, RunRecord, StateFolder, Status, replace};
+use serde::Serialize;
+
+use crate::errors::{Exit, Failure};
+use crate::output::{one_json, one_line};
+use crate::render::values::size;
+use crate::session::Session;
+use crate::{configuration, machine};
+
+/// Say on one line whether the jobs are well
+///
+/// Ends with 1 when a job failed last, was incomplete, never ran, or succeeded too long ago. Reads
+/// only what is remembered on this machine: no key is needed and no repository is opened.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+EXAMPLES:
+  gabion status
+  gabion status nightly --max-age 26h
+  gabion status --prometheus /var/lib/node-exporter/gabion.prom")]
+pub(crate) struct Args {
+    /// Look at these jobs [default: all that ran or are configured]
+    #[arg(value_name = "JOB")]
+    jobs: Vec<String>,
+    /// The last success must not be older, as 26h or 8d
+    #[arg(long, value_name = "DURATION", value_parser = parse_age)]
+    max_age: Option<Duration>,
+    /// Also write figures for Prometheus' node exporter to this file
+    #[arg(long, value_name = "FILE")]
+    prometheus: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+/// Where the state is.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct StateArgs {
+    /// Where runs are remembered [default: $XDG_STATE_HOME/gabion or ~/.local/state/gabion]
+    #[arg(long, env = "GABION_STATE_DIR", value_name = "FOLDER")]
+    state_dir: Option<PathBuf>,
+}
+
+impl StateArgs {
+    /// The folder.
+    pub(crate) fn folder(&self) -> Result<StateFolder, Failure> {
+        let named = self.state_dir.clone().filter(|path| !path.as_os_str().is_empty());
+        let folder = named.or_else(machine::state_folder).ok_or_else(|| {
+            Failure::usage("no place to remember runs in").hint("name one with --state-dir")
+        })?;
+        let failed = |error| Failure::io(format!("cannot find {}", folder.display()), &error);
+        std::path::absolute(&folder).map(StateFolder::new).map_err(failed)
+    }
+}
+
+fn parse_age(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "write a number and a unit: 90m, 26h or 8d".to_owned())
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case", tag = "type", rename = "status")]
+struct Line<'a> {
+    job: &'a str,
+    ok: bool,
+    verdict: &'a str,
+    last_run: Option<&'a RunRecord>,
+    last_success: Option<&'a RunRecord>,
+    last_failure: Option<&'a RunRecord>,
+}
+
+/// Looks at them.
+pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
+    let state = args.state.folder()?;
+    let mut jobs = args.jobs.clone();
+    if jobs.is_empty() {
+        jobs = state.jobs()?;
+        // Without a configuration it cannot be told which jobs should have run.
+        if let Some(configuration) = configuration::find(session)? {
+            jobs.extend(configuration.jobs.into_keys());
+            jobs.sort();
+            jobs.dedup();
+        }
+    }
+    if jobs.is_empty() {
+        one_line("gabion CRITICAL: no job ever ran, and none is configured")?;
+        return Ok(Exit::Failed);
+    }
+    let now = machine::now().seconds;
+    let mut judged = Vec::new();
+    for job in jobs {
+        let status = state.read(&job)?;
+        let status = status.unwrap_or_else(|| Status { job, ..Status::default() });
+        let (ok, verdict) = judge(&status, args.max_age, now);
+        judged.push((status, ok, verdict));
+    }
+    if let Some(file) = &args.prometheus {
+        replace(file, figures(&judged).as_bytes())
+            .map_err(|error| Failure::io(format!("cannot write {}", file.display()), &error))?;
+    }
+    if session.json() {
+        for (status, ok, verdict) in &judged {
+            one_json(&Line {
+                job: &status.job,
+                ok: *ok,
+                verdict,
+                last_run: status.last_run.as_ref(),
+                last_success: status.last_success.as_ref(),
+                last_failure: status.last_failure.as_ref(),
+            })?;
+        }
+    } else {
+        let all_well = judged.iter().all(|(_, ok, _)| *ok);
+        if !(all_well && session.quiet()) {
+            // What is wrong comes first: pagers cut lines.
+            let (well, ill): (Vec<_>, Vec<_>) = judged.iter().partition(|(_, ok, _)| *ok);
+            let words: Vec<&str> =
+                ill.iter().chain(&well).map(|(_, _, verdict)| verdict.as_str()).collect();
+            let word = if all_well { "OK" } else { "CRITICAL" };
+            one_line(format!("gabion {word}: {}", words.join("; ")))?;
+        }
+    }
+    Ok(if judged.iter().all(|(_, ok, _)| *ok) { Exit::Done } else { Exit::Failed })
+}
+
+fn judge(status: &Status, max_age: Option<Duration>, now: i64) -> (bool, String) {
+    let job = &status.job;
+    let Some(last) = &status.last_run else { return (false, format!("{job} never ran")) };
+    let ago = |run: &RunRecord| age(now - run.ended);
+    match last.outcome {
+        Outcome::Failed => {
+            return (false, format!("{job} failed {} ago: {}", ago(last), last.message));
+        }
+        Outcome::Incomplete => {
+            return (false, format!("{job} was incomplete {} ago: {}", ago(last), last.message));
+        }
+        Outcome::Ok => {}
+    }
+    let seconds = u64::try_from(now - last.ended).unwrap_or(0);
+    if let Some(limit) = max_age.filter(|limit| seconds > limit.as_secs()) {
+        let limit = duration_text(limit);
+        return (false, format!("{job} succeeded {} ago, more than {limit}", ago(last)));
+    }
+    let (bytes, added) = (size(last.bytes), size(last.added_bytes));
+    let took = age(last.ended - last.started);
+    (true, format!("{job} {} ago ({bytes}, {added} added, took {took})", ago(last)))
+}
+
+fn age(seconds: i64) -> String {
+    let seconds = seconds.max(0);
+    match seconds {
+        ..120 => format!("{seconds}s"),
+        120..7200 => format!("{}m", seconds / 60),
+        7200..172_800 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// Figures in the text format of Prometheus. A job's name needs no escapes.
+fn figures(judged: &[(Status, bool, String)]) -> String {
+    type Figure = fn(&Status) -> Option<i128>;
+    let ok: Figure = |status| {
+        Some(i128::from(status.last_run.as_ref().is_some_and(|run| run.outcome == Outcome::Ok)))
+    };
+    let table: [(&str, &str, Figure); 6] = [
+        ("last_run_ok", "Whether the last run took a complete snapshot.", ok),
+        ("last_run_timestamp_seconds", "When the last run ended.", |status| {
+            status.last_run.as_ref().map(|run| i128::from(run.ended))
+        }),
+        ("last_success_timestamp_seconds", "When the last success ended.", |status| {
+            status.last_success.as_ref().map(|run| i128::from(run.ended))
+        }),
+        ("last_run_duration_seconds", "How long the last run took.", |status| {
+            status.last_run.as_ref().map(|run| i128::from(run.ended - run.started))
+        }),
+        ("last_success_bytes", "Plain bytes of the last success.", |status| {
+            status.last_success.as_ref().map(|run| i128::from(run.bytes))
+        }),
+        ("last_success_added_bytes", "Bytes that it added to the repository.", |status| {
+            status.last_success.as_ref().map(|run| i128::from(run.added_bytes))
+        }),
+    ];
+    let mut text = String::new();
+    for (name, help, figure) in table {
+        text.push_str(&format!(
+            "# HELP gabion_job_{name} {help}\n# TYPE gabion_job_{name} gauge\n"
+        ));
+        for (status, _, _) in judged {
+            if let Some(value) = figure(status) {
+                text.push_str(&format!("gabion_job_{name}{{job=\"{}\"}} {value}\n", status.job));
+            }
+        }
+    }
+    text
+}

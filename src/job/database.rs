@@ -1,0 +1,66 @@
+//! Databases as sources: each becomes one stream or more, made by the database's own program, or
+//! by SQLite's backup interface. No password is ever an argument or kept.
+
+mod mariadb;
+mod postgresql;
+mod sqlite;
+mod tool;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+pub use postgresql::{has_user_tables, psql};
+
+use super::config::{Job, StreamConfig};
+use crate::format::snapshot::StreamOrigin;
+use crate::ops::OpError;
+use crate::ops::snapshot::{StreamInput, StreamSource};
+
+/// What the sources of a job may use.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// A folder for copies that are made on the way, private and empty.
+    pub work: &'a Path,
+    /// Set by the caller to ask for an early end.
+    pub interrupted: &'a Arc<AtomicBool>,
+}
+
+/// The streams of a job, in the order in which they are to run. Servers are asked for their
+/// versions, and for their databases where all are wanted.
+///
+/// # Errors
+/// When a program is missing, a password file is open to others, or a server that must be asked
+/// does not answer. A server that need not be asked is found to be down by its dump.
+pub fn streams(job: &Job, around: &Surroundings<'_>) -> Result<Vec<StreamSource>, OpError> {
+    let mut found = Vec::new();
+    for (number, config) in job.streams.iter().enumerate() {
+        match config {
+            StreamConfig::Postgresql(server) => {
+                found.extend(postgresql::streams(server, around.interrupted)?);
+            }
+            StreamConfig::Mariadb(server) => {
+                found.extend(mariadb::streams(server, around.interrupted)?);
+            }
+            StreamConfig::Sqlite(database) => {
+                let copy = around.work.join(format!("{number}.sqlite"));
+                found.push(sqlite::stream(database, copy, around.interrupted));
+            }
+            StreamConfig::Command(command) => {
+                let input = StreamInput::Command(command.command.clone());
+                let origin = StreamOrigin {
+                    kind: "command".into(),
+                    database: None,
+                    tool: None,
+                    server: None,
+                };
+                found.push(StreamSource {
+                    allow_empty: command.allow_empty,
+                    origin: Some(origin),
+                    ..StreamSource::new(&command.name, input)
+                });
+            }
+        }
+    }
+    Ok(found)
+}

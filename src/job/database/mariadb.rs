@@ -1,0 +1,150 @@
+//! MariaDB and MySQL: plain dumps of one moment, with routines, triggers and events, which the
+//! tool leaves out by itself.
+
+use std::sync::atomic::AtomicBool;
+
+use super::tool::{ask, check_secret, failure, first_line, names, program};
+use crate::format::snapshot::StreamOrigin;
+use crate::job::config::{Databases, MariadbConfig};
+use crate::ops::OpError;
+use crate::ops::program::Program;
+use crate::ops::snapshot::{StreamInput, StreamSource};
+
+/// What failures of the whole server are reported under.
+const STREAM: &str = "mariadb";
+const DUMP_OPTIONS: [&str; 6] = [
+    "--single-transaction",
+    "--routines",
+    "--triggers",
+    "--events",
+    "--hex-blob",
+    // Two dumps of an unchanged database are the same bytes.
+    "--skip-dump-date",
+];
+/// What a server keeps for itself.
+const OWN: [&str; 4] = ["information_schema", "performance_schema", "sys", "mysql"];
+
+/// The streams of a server.
+pub(super) fn streams(
+    server: &MariadbConfig,
+    interrupted: &AtomicBool,
+) -> Result<Vec<StreamSource>, OpError> {
+    check_secret(STREAM, server.defaults_file.as_deref(), "defaults-file")?;
+    let (dump, tool) = find(server, ["mariadb-dump", "mysqldump"], interrupted)?;
+    let databases = match &server.databases {
+        Databases::Named(databases) => databases.clone(),
+        Databases::All => all(server, interrupted)?,
+    };
+    if databases.is_empty() {
+        return Err(failure(STREAM, "the server has no database that could be dumped"));
+    }
+    // What a server that is down has to say, its dump will tell.
+    let version = match find(server, ["mariadb", "mysql"], interrupted) {
+        Ok((client, _)) => query(server, client, "SELECT VERSION()", interrupted)?,
+        Err(OpError::Interrupted) => return Err(OpError::Interrupted),
+        Err(_) => None,
+    };
+    let source = |database: &String| {
+        let program = connect(server, dump).args(DUMP_OPTIONS).args(["--", database]);
+        let origin = StreamOrigin {
+            kind: STREAM.to_owned(),
+            database: Some(database.clone()),
+            tool: Some(tool.clone()),
+            server: version.clone(),
+        };
+        let input = StreamInput::Program(program);
+        StreamSource {
+            origin: Some(origin),
+            ..StreamSource::new(server.stream_of(database), input)
+        }
+    };
+    Ok(databases.iter().map(source).collect())
+}
+
+/// The first of two programs that is there, with its version: MariaDB renamed them, MySQL did not.
+fn find<'a>(
+    server: &MariadbConfig,
+    candidates: [&'a str; 2],
+    interrupted: &AtomicBool,
+) -> Result<(&'a str, String), OpError> {
+    let [first, second] = candidates;
+    let version = |name: &str| program(server.programs.as_deref(), name).arg("--version");
+    if let Some(found) = first_line(STREAM, &version(first), interrupted)? {
+        return Ok((first, found));
+    }
+    let found = ask(STREAM, &version(second), interrupted)?;
+    Ok((second, String::from_utf8_lossy(&found).trim().to_owned()))
+}
+
+fn connect(server: &MariadbConfig, name: &str) -> Program {
+    let mut program = program(server.programs.as_deref(), name);
+    if let Some(file) = &server.defaults_file {
+        // It counts only as the very first argument.
+        let mut argument = std::ffi::OsString::from("--defaults-file=");
+        argument.push(file);
+        program = program.arg(argument);
+    }
+    for (option, value) in [
+        ("--host", server.host.clone()),
+        ("--port", server.port.map(|port| port.to_string())),
+        ("--user", server.user.clone()),
+    ] {
+        if let Some(value) = value {
+            program = program.arg(format!("{option}={value}"));
+        }
+    }
+    if let Some(socket) = &server.socket {
+        let mut argument = std::ffi::OsString::from("--socket=");
+        argument.push(socket);
+        program = program.arg(argument);
+    }
+    program
+}
+
+fn query(
+    server: &MariadbConfig,
+    client: &str,
+    sql: &str,
+    interrupted: &AtomicBool,
+) -> Result<Option<String>, OpError> {
+    let program =
+        connect(server, client).args(["--batch", "--skip-column-names", "--execute", sql]);
+    first_line(STREAM, &program, interrupted)
+}
+
+fn all(server: &MariadbConfig, interrupted: &AtomicBool) -> Result<Vec<String>, OpError> {
+    let (client, _) = find(server, ["mariadb", "mysql"], interrupted)?;
+    let list = connect(server, client).args([
+        "--batch",
+        "--raw",
+        "--skip-column-names",
+        "--execute",
+        "SHOW DATABASES",
+    ]);
+    let mut found = names(STREAM, ask(STREAM, &list, interrupted)?, '\n')?;
+    found.retain(|name| !OWN.contains(&name.as_str()));
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_option_file_comes_first() {
+        let server = MariadbConfig {
+            databases: Databases::All,
+            defaults_file: Some("/secret/my.cnf".into()),
+            host: None,
+            port: Some(3307),
+            socket: Some("/run/s".into()),
+            user: Some("u".into()),
+            programs: None,
+            prefix: String::new(),
+        };
+        let program = connect(&server, "mariadb-dump");
+        let expected =
+            ["--defaults-file=/secret/my.cnf", "--port=3307", "--user=u", "--socket=/run/s"];
+        assert_eq!(program.args, expected);
+    }
+}

@@ -1,0 +1,181 @@
+//! PostgreSQL: plain dumps by `pg_dump`, roles and tablespaces by `pg_dumpall`.
+
+use std::sync::atomic::AtomicBool;
+
+use super::tool::{ask, check_secret, failure, first_line, names, program};
+use crate::format::snapshot::StreamOrigin;
+use crate::job::config::{Databases, PostgresqlConfig};
+use crate::ops::OpError;
+use crate::ops::program::Program;
+use crate::ops::snapshot::{StreamInput, StreamSource};
+
+/// What failures of the whole server are reported under.
+const STREAM: &str = "postgresql";
+/// Since its security releases of August 2025, `pg_dump` puts a random word into each dump. With
+/// a word of ours two dumps of an unchanged database are the same bytes. The word guards psql
+/// against hostile content of a dump; ours comes from a sealed repository.
+const RESTRICT: &str = "--restrict-key";
+const LIST: &str = "SELECT datname FROM pg_catalog.pg_database \
+                    WHERE datallowconn AND NOT datistemplate ORDER BY datname";
+const USER_RELATIONS: &str = "SELECT count(*) FROM pg_catalog.pg_class AS c \
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+    WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_' \
+    AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')";
+
+/// The streams of a server.
+pub(super) fn streams(
+    server: &PostgresqlConfig,
+    interrupted: &AtomicBool,
+) -> Result<Vec<StreamSource>, OpError> {
+    check_secret(STREAM, server.pgpass.as_deref(), "pgpass")?;
+    let dump = tool(server, "pg_dump", interrupted)?;
+    let databases = match &server.databases {
+        Databases::Named(databases) => databases.clone(),
+        Databases::All => all(server, interrupted)?,
+    };
+    let Some(first) = databases.first() else {
+        return Err(failure(STREAM, "the server has no database that could be dumped"));
+    };
+    let version = connect(server, "psql")
+        .args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", "SHOW server_version"])
+        .arg(database_argument(first));
+    // What a server that is down has to say, its dump will tell.
+    let version = first_line(STREAM, &version, interrupted)?;
+    let version = version.map(|version| format!("PostgreSQL {version}"));
+    let source = |stream: String, tool: &Tool, database: Option<&str>, program: Program| {
+        let origin = StreamOrigin {
+            kind: STREAM.to_owned(),
+            database: database.map(str::to_owned),
+            tool: Some(tool.version.clone()),
+            server: version.clone(),
+        };
+        let input = StreamInput::Program(program);
+        StreamSource { origin: Some(origin), ..StreamSource::new(stream, input) }
+    };
+    let mut found = Vec::new();
+    for database in &databases {
+        let program =
+            restricted(connect(server, "pg_dump"), &dump).arg(database_argument(database));
+        found.push(source(server.stream_of(database), &dump, Some(database), program));
+    }
+    if server.globals {
+        let dumpall = tool(server, "pg_dumpall", interrupted)?;
+        let program = restricted(connect(server, "pg_dumpall"), &dumpall).arg("--globals-only");
+        found.push(source(server.globals_stream(), &dumpall, None, program));
+    }
+    Ok(found)
+}
+
+/// What is known of a program that dumps.
+struct Tool {
+    version: String,
+    restricts: bool,
+}
+
+fn tool(server: &PostgresqlConfig, name: &str, interrupted: &AtomicBool) -> Result<Tool, OpError> {
+    let program = |option: &str| program(server.programs.as_deref(), name).arg(option);
+    let version = ask(STREAM, &program("--version"), interrupted)?;
+    let help = ask(STREAM, &program("--help"), interrupted)?;
+    Ok(Tool {
+        version: String::from_utf8_lossy(&version).trim().to_owned(),
+        restricts: String::from_utf8_lossy(&help).contains(RESTRICT),
+    })
+}
+
+fn restricted(program: Program, tool: &Tool) -> Program {
+    if tool.restricts { program.arg(format!("{RESTRICT}=gabion")) } else { program }
+}
+
+fn connect(server: &PostgresqlConfig, name: &str) -> Program {
+    // Never a question: nobody could answer it.
+    let mut program = program(server.programs.as_deref(), name).arg("--no-password");
+    for (option, value) in [
+        ("--host", server.host.clone()),
+        ("--port", server.port.map(|port| port.to_string())),
+        ("--username", server.user.clone()),
+    ] {
+        if let Some(value) = value {
+            program = program.arg(format!("{option}={value}"));
+        }
+    }
+    match &server.pgpass {
+        Some(file) => program.env("PGPASSFILE", file),
+        None => program,
+    }
+}
+
+fn all(server: &PostgresqlConfig, interrupted: &AtomicBool) -> Result<Vec<String>, OpError> {
+    let list = connect(server, "psql")
+        .args(["--no-psqlrc", "--tuples-only", "--no-align", "--record-separator-zero"])
+        .args(["--command", LIST])
+        .arg(database_argument("postgres"));
+    names(STREAM, ask(STREAM, &list, interrupted)?, '\0')
+}
+
+/// The argument that names a database, whatever is in its name: a bare name that looks like a list
+/// of parameters would be taken for one.
+fn database_argument(database: &str) -> String {
+    let mut argument = "--dbname=dbname='".to_owned();
+    for c in database.chars() {
+        if matches!(c, '\'' | '\\') {
+            argument.push('\\');
+        }
+        argument.push(c);
+    }
+    argument + "'"
+}
+
+/// psql, about to read a dump into `database`, all or nothing. Where the server is, the usual
+/// variables say (`PGHOST`, `PGPORT`, `PGUSER`, `PGPASSFILE`).
+pub fn psql(database: &str) -> Program {
+    Program::new("psql")
+        .args(["--no-psqlrc", "--quiet", "--no-password", "--single-transaction"])
+        .args(["--set", "ON_ERROR_STOP=1", "--output", "/dev/null"])
+        .arg(database_argument(database))
+}
+
+/// Whether there is anything of users in `database`, found as [`psql`] finds it.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub fn has_user_tables(database: &str, interrupted: &AtomicBool) -> Result<bool, OpError> {
+    let count = Program::new("psql")
+        .args(["--no-psqlrc", "--no-password", "--tuples-only", "--no-align"])
+        .args(["--command", USER_RELATIONS])
+        .arg(database_argument(database));
+    let answer = ask(database, &count, interrupted)?;
+    match String::from_utf8_lossy(&answer).trim().parse::<u64>() {
+        Ok(count) => Ok(count > 0),
+        Err(_) => Err(failure(database, "psql did not tell how many tables there are")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_of_a_database_is_taken_for_parameters() {
+        assert_eq!(database_argument("a b"), "--dbname=dbname='a b'");
+        assert_eq!(database_argument("x' host='h\\"), "--dbname=dbname='x\\' host=\\'h\\\\'");
+    }
+
+    #[test]
+    fn the_password_file_is_a_variable_and_never_an_argument() {
+        let server = PostgresqlConfig {
+            databases: Databases::All,
+            host: Some("h".into()),
+            port: Some(1),
+            user: Some("u".into()),
+            globals: false,
+            pgpass: Some("/secret/pgpass".into()),
+            programs: Some("/opt/pg/bin".into()),
+            prefix: String::new(),
+        };
+        let program = connect(&server, "pg_dump");
+        assert_eq!(program.program, "/opt/pg/bin/pg_dump");
+        assert_eq!(program.args, ["--no-password", "--host=h", "--port=1", "--username=u"]);
+        assert_eq!(program.env, [("PGPASSFILE".into(), "/secret/pgpass".into())]);
+        assert!(!format!("{program:?}").contains("secret"), "{program:?}");
+    }
+}

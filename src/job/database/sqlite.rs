@@ -1,0 +1,157 @@
+//! SQLite: a copy of one moment by its backup interface, whoever writes meanwhile, and never the
+//! live file with its log beside it.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
+
+use crate::format::snapshot::StreamOrigin;
+use crate::job::config::SqliteConfig;
+use crate::ops::snapshot::{StreamInput, StreamSource};
+
+/// Pages that are copied between two looks at whether the caller wishes to stop.
+const STEP_PAGES: i32 = 1000;
+/// How long another program may hold the database.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The stream of a database; the copy is made at `copy` when its turn comes.
+pub(super) fn stream(
+    database: &SqliteConfig,
+    copy: PathBuf,
+    interrupted: &Arc<AtomicBool>,
+) -> StreamSource {
+    let origin = StreamOrigin {
+        kind: "sqlite".to_owned(),
+        database: Some(database.path.to_string_lossy().into_owned()),
+        tool: Some(format!("SQLite {}", rusqlite::version())),
+        server: None,
+    };
+    let interrupted = Arc::clone(interrupted);
+    let reader = Later::NotYet { database: database.path.clone(), copy, interrupted };
+    let input = StreamInput::Reader(Box::new(reader));
+    StreamSource { origin: Some(origin), ..StreamSource::new(&database.stream, input) }
+}
+
+/// A copy that is made when the first byte is asked for.
+enum Later {
+    NotYet { database: PathBuf, copy: PathBuf, interrupted: Arc<AtomicBool> },
+    Made(File),
+}
+
+impl Read for Later {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Self::NotYet { database, copy, interrupted } = self {
+            *self = Self::Made(back_up(database, copy, interrupted)?);
+        }
+        match self {
+            Self::Made(file) => file.read(buffer),
+            Self::NotYet { .. } => Ok(0),
+        }
+    }
+}
+
+/// Copies `database` to `copy` and returns that, open; its name is gone again.
+fn back_up(database: &Path, copy: &Path, interrupted: &AtomicBool) -> io::Result<File> {
+    // Made first, so that nobody else can read it for a moment.
+    File::options().write(true).create_new(true).mode(0o600).open(copy)?;
+    let made = fill(database, copy, interrupted).map_err(|error| match error {
+        Trouble::Sqlite(error) => io::Error::other(error.to_string()),
+        Trouble::Stopped => io::Error::other("interrupted"),
+    });
+    let opened = made.and_then(|()| File::open(copy));
+    #[expect(clippy::disallowed_methods, reason = "a copy of our own, no object of a repository")]
+    let removed = std::fs::remove_file(copy);
+    opened.and_then(|file| removed.map(|()| file))
+}
+
+enum Trouble {
+    Sqlite(rusqlite::Error),
+    Stopped,
+}
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+fn fill(database: &Path, copy: &Path, interrupted: &AtomicBool) -> Result<(), Trouble> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let source = Connection::open_with_flags(database, flags)?;
+    source.busy_timeout(PATIENCE)?;
+    // One moment: without a transaction around it a copy in steps begins anew with every change,
+    // and need not end.
+    source.execute_batch("BEGIN")?;
+    source.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    let mut target = Connection::open(copy)?;
+    target.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
+    {
+        let backup = Backup::new(&source, &mut target)?;
+        loop {
+            if interrupted.load(Ordering::Relaxed) {
+                return Err(Trouble::Stopped);
+            }
+            match backup.step(STEP_PAGES)? {
+                StepResult::Done => break,
+                StepResult::More => {}
+                _ => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+    target.close().map_err(|(_, error)| error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_with_an_open_log_does_not_spoil_the_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("live.db");
+        let writer = Connection::open(&path).unwrap();
+        writer.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x); BEGIN").unwrap();
+        for number in 0..1000 {
+            writer.execute("INSERT INTO t VALUES (?1)", [number]).unwrap();
+        }
+        writer.execute_batch("COMMIT; BEGIN; INSERT INTO t VALUES (-1)").unwrap();
+        assert!(dir.path().join("live.db-wal").metadata().unwrap().len() > 0);
+        let copy = dir.path().join("copy");
+        let mut bytes = Vec::new();
+        let mut file = back_up(&path, &copy, &AtomicBool::new(false)).unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        assert!(!copy.exists(), "the copy was left behind");
+        let restored = dir.path().join("restored");
+        #[expect(clippy::disallowed_methods, reason = "makes test data")]
+        std::fs::write(&restored, &bytes).unwrap();
+        let restored = Connection::open(&restored).unwrap();
+        let count = |sql: &str| restored.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(count("SELECT count(*) FROM t WHERE x >= 0"), 1000);
+        assert_eq!(count("SELECT count(*) FROM t WHERE x < 0"), 0, "not yet committed");
+        let check: String =
+            restored.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(check, "ok");
+    }
+
+    #[test]
+    fn what_is_no_database_or_not_there_is_an_error_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (text, copy) = (dir.path().join("text"), dir.path().join("copy"));
+        #[expect(clippy::disallowed_methods, reason = "makes test data")]
+        std::fs::write(&text, "no database at all, but long enough to have a header".repeat(9))
+            .unwrap();
+        for path in [&text, &dir.path().join("gone")] {
+            assert!(back_up(path, &copy, &AtomicBool::new(false)).is_err());
+            assert!(!copy.exists());
+        }
+        assert!(!dir.path().join("gone").exists(), "it was made by looking for it");
+    }
+}

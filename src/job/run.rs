@@ -1,0 +1,112 @@
+//! Taking the snapshot of a job: dumps first, then the files that they name.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::config::{Job, StreamConfig};
+use super::database::{Surroundings, streams};
+use crate::format::entry::Timestamp;
+use crate::format::snapshot::ProcessIdentity;
+use crate::ops::OpError;
+use crate::ops::snapshot::{SnapshotOptions, SnapshotSummary, snapshot};
+use crate::repo::Repository;
+use crate::source::exclude::{Excludes, ExcludesBuilder, literal};
+
+/// What a run of a job is told by its caller.
+#[derive(Debug)]
+pub struct RunOptions {
+    /// The machine's name, where the job gives none.
+    pub host: String,
+    /// What tells this process from others of the machine, where that can be known.
+    pub identity: Option<ProcessIdentity>,
+    /// The user's name.
+    pub user: String,
+    /// The time the snapshot is of.
+    pub time: Timestamp,
+    /// Tells the time.
+    pub clock: fn() -> Timestamp,
+    /// Patterns that leave out the program's own folders.
+    pub own_patterns: Vec<String>,
+    /// A private, empty folder for copies of databases.
+    pub work: PathBuf,
+    /// Threads that read and store.
+    pub threads: usize,
+    /// Walk and compare, but run no stream and store nothing.
+    pub dry_run: bool,
+    /// Set by the caller to ask for an early, orderly end.
+    pub interrupted: Arc<AtomicBool>,
+}
+
+/// Takes the snapshot of `job`.
+///
+/// # Errors
+/// As [`snapshot`]; a database that cannot be dumped is a failed stream.
+pub fn run(
+    repository: &Arc<Repository>,
+    job: &Job,
+    options: RunOptions,
+) -> Result<SnapshotSummary, OpError> {
+    let excludes = excludes(job, options.own_patterns)?;
+    let around = Surroundings { work: &options.work, interrupted: &options.interrupted };
+    // A dry run does not even ask the servers: they may be asleep, and nothing is stored.
+    let streams = if options.dry_run { Vec::new() } else { streams(job, &around)? };
+    if options.dry_run && job.paths.is_empty() {
+        return Err(OpError::Refused(format!(
+            "the job {} has streams only, which a dry run does not run",
+            job.name
+        )));
+    }
+    let snapshot_options = SnapshotOptions {
+        paths: job.paths.clone(),
+        streams,
+        allow_empty: false,
+        excludes,
+        allow_live_database: job.allow_live_database,
+        one_file_system: job.one_file_system,
+        tags: job.tags.clone(),
+        host: job.host.clone().unwrap_or(options.host),
+        identity: options.identity,
+        user: options.user,
+        job: Some(job.name.clone()),
+        time: options.time,
+        clock: options.clock,
+        force: false,
+        dry_run: options.dry_run,
+        compression: job.compression,
+        threads: options.threads,
+        interrupted: options.interrupted,
+    };
+    snapshot(repository, snapshot_options)
+}
+
+/// What a job leaves out: by its patterns, and the live files of databases that it takes as
+/// streams.
+///
+/// # Errors
+/// When a pattern or pattern file cannot be used.
+pub fn excludes(job: &Job, own_patterns: Vec<String>) -> Result<Excludes, OpError> {
+    let mut patterns = job.exclude.clone();
+    for stream in &job.streams {
+        if let StreamConfig::Sqlite(database) = stream {
+            patterns.extend(live_files(&database.path));
+        }
+    }
+    patterns.extend(own_patterns);
+    let builder = ExcludesBuilder {
+        patterns,
+        pattern_files: job.exclude_files.clone(),
+        use_ignore_files: true,
+        ..ExcludesBuilder::default()
+    };
+    builder.build().map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        OpError::Refused(format!("{error}{}", cause.unwrap_or_default()))
+    })
+}
+
+/// Patterns for an SQLite database and what lies beside it while it is in use.
+fn live_files(database: &Path) -> Vec<String> {
+    let Some(path) = database.to_str() else { return Vec::new() };
+    ["", "-wal", "-shm", "-journal"].map(|ending| literal(&format!("{path}{ending}"))).to_vec()
+}

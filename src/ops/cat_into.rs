@@ -1,0 +1,95 @@
+//! Bringing a stream back: its bytes go into a command, which must read all of them and succeed.
+
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::cat::cat;
+use super::program::{describe, end_group};
+use super::{OpError, StreamFailure};
+use crate::format::path::printable;
+use crate::format::snapshot::Snapshot;
+use crate::repo::Repository;
+
+/// Writes the content of the file or stream at `path` to the standard input of `command` and
+/// returns its length in bytes. If not every byte can be verified and written, the command is ended
+/// before it could take the end of its input for the end of the content.
+///
+/// # Errors
+/// As [`cat`]; `Stream` when the command cannot be started, does not read all, or fails;
+/// `Interrupted` when the caller wished to stop.
+pub fn cat_into(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    path: &[u8],
+    mut command: Command,
+    interrupted: &AtomicBool,
+) -> Result<u64, OpError> {
+    let name = printable(path);
+    let failed = |reason: String| {
+        OpError::Stream(StreamFailure { name: name.clone(), reason, stderr_tail: Vec::new() })
+    };
+    let mut child = command
+        .stdin(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .map_err(|error| failed(format!("cannot start the command: {error}")))?;
+    let stdin = child.stdin.take().ok_or_else(|| failed("the command has no input".into()))?;
+    let mut pipe = Pipe { stdin, interrupted };
+    let len = match cat(repository, snapshot, path, &mut pipe) {
+        Ok(len) => len,
+        Err(OpError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            drop(pipe);
+            let how = child.wait().map_or_else(|error| error.to_string(), describe);
+            return Err(failed(format!("the command {how} before it had read everything")));
+        }
+        Err(error) => {
+            // Ended while its input is still open: it must not commit the beginning.
+            end_group(&mut child);
+            let stopped = interrupted.load(Ordering::Relaxed);
+            return Err(if stopped { OpError::Interrupted } else { error });
+        }
+    };
+    drop(pipe);
+    wait(&mut child, interrupted, &failed)?;
+    Ok(len)
+}
+
+fn wait(
+    child: &mut Child,
+    interrupted: &AtomicBool,
+    failed: &dyn Fn(String) -> OpError,
+) -> Result<(), OpError> {
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return Ok(()),
+            Ok(Some(status)) => return Err(failed(format!("the command {}", describe(status)))),
+            Ok(None) if interrupted.load(Ordering::Relaxed) => {
+                end_group(child);
+                return Err(OpError::Interrupted);
+            }
+            Ok(None) => std::thread::sleep(std::time::Duration::from_millis(5)),
+            Err(error) => return Err(failed(format!("the command was lost: {error}"))),
+        }
+    }
+}
+
+/// The command's input; writing ends when the caller wishes to stop.
+struct Pipe<'a> {
+    stdin: std::process::ChildStdin,
+    interrupted: &'a AtomicBool,
+}
+
+impl Write for Pipe<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Err(io::Error::other("interrupted"));
+        }
+        self.stdin.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stdin.flush()
+    }
+}

@@ -1,0 +1,247 @@
+//! Jobs as a schedule runs them: configuration, runs, state, lines for cron.
+
+mod databases;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::support::{Run, Sandbox};
+
+/// A sandbox with a repository and this configuration, in which `REPO` and `TOP` are filled in.
+fn with_jobs(jobs: &str) -> Sandbox {
+    let sandbox = Sandbox::with_repository();
+    sandbox.write("src/file", "content");
+    configure(&sandbox, jobs);
+    sandbox
+}
+
+fn configure(sandbox: &Sandbox, jobs: &str) {
+    let top = sandbox.path("").display().to_string().trim_end_matches('/').to_owned();
+    let jobs = jobs.replace("TOP", &top);
+    let text = format!("[repository]\nurl = \"{top}/repository\"\n\n{jobs}");
+    sandbox.write("home/.config/gabion/gabion.toml", text);
+}
+
+fn job(sandbox: &Sandbox, args: &[&str]) -> Run {
+    sandbox.gabion(args).env_remove("GABION_REPOSITORY")
+}
+
+fn snapshots(sandbox: &Sandbox) -> Vec<serde_json::Value> {
+    sandbox.gabion(["snapshots", "--json"]).run().success().json_lines()
+}
+
+const FILES: &str = "[job.files]\npaths = [\"TOP/src\"]\n";
+
+#[test]
+fn a_run_takes_a_snapshot_says_one_line_and_is_remembered() {
+    let sandbox = with_jobs(FILES);
+    let never = job(&sandbox, &["status"]).run().code(1);
+    assert_eq!(never.stdout(), "gabion CRITICAL: files never ran\n");
+    let done = job(&sandbox, &["run", "files"]).run().success();
+    assert!(done.stdout().starts_with("files: snapshot "), "{}", done.stdout());
+    assert_eq!((done.stdout().lines().count(), done.stderr()), (1, ""));
+    assert_eq!(snapshots(&sandbox)[0]["job"], "files");
+    job(&sandbox, &["--quiet", "run", "--all"]).run().success().silent();
+    let status = job(&sandbox, &["status", "--max-age", "26h"]).run().success();
+    assert!(status.stdout().starts_with("gabion OK: files "), "{}", status.stdout());
+    let json = job(&sandbox, &["status", "--json"]).run().success().json_lines();
+    assert_eq!((&json[0]["ok"], &json[0]["last-run"]["exit-code"]), (&true.into(), &0.into()));
+    assert_eq!(json[0]["last-success"]["bytes"], 7);
+    let figures = sandbox.path("gabion.prom");
+    job(&sandbox, &["status", "--prometheus", figures.to_str().unwrap()]).run().success();
+    let figures = fs::read_to_string(figures).unwrap();
+    assert!(figures.contains("gabion_job_last_run_ok{job=\"files\"} 1\n"), "{figures}");
+    // Without configuration, repository and key.
+    fs::remove_dir_all(sandbox.path("repository")).unwrap();
+    fs::remove_dir_all(sandbox.path("home/.config")).unwrap();
+    job(&sandbox, &["status", "files"]).run().success();
+    job(&sandbox, &["status", "other"]).run().code(1);
+}
+
+#[test]
+fn an_old_success_is_not_well() {
+    let sandbox = with_jobs(FILES);
+    job(&sandbox, &["run", "files"]).run().success();
+    let path = sandbox.path("home/.local/state/gabion/files.json");
+    let mut state: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for run in ["last-run", "last-success"] {
+        let ended = state[run]["ended"].as_i64().unwrap();
+        state[run]["ended"] = (ended - 27 * 3600).into();
+    }
+    sandbox.write(&path, state.to_string());
+    let done = job(&sandbox, &["status", "--max-age", "26h"]).run().code(1);
+    assert!(done.stdout().contains("files succeeded 27h ago, more than 26h"), "{}", done.stdout());
+    job(&sandbox, &["status", "--max-age", "28h"]).run().success();
+}
+
+#[test]
+fn a_repository_that_went_away_is_said_and_nothing_is_written_elsewhere() {
+    let sandbox = with_jobs(FILES);
+    fs::remove_dir_all(sandbox.path("repository")).unwrap();
+    fs::create_dir(sandbox.path("repository")).unwrap();
+    let done = job(&sandbox, &["run", "files"]).run().code(10);
+    done.says("is its disk mounted?");
+    assert_eq!(fs::read_dir(sandbox.path("repository")).unwrap().count(), 0);
+    let status = job(&sandbox, &["status"]).run().code(1);
+    assert!(status.stdout().contains("files failed "), "{}", status.stdout());
+}
+
+#[test]
+fn a_source_that_went_away_is_a_failed_run_that_names_the_line() {
+    let sandbox = with_jobs(FILES);
+    fs::remove_dir_all(sandbox.path("src")).unwrap();
+    job(&sandbox, &["run", "files"]).run().code(1).says("gabion.toml:5: `paths` names ");
+    job(&sandbox, &["status"]).run().code(1);
+    job(&sandbox, &["jobs"]).run().code(2).says("gabion.toml:5: ");
+}
+
+#[test]
+fn a_configuration_with_a_mistake_is_refused_with_its_line() {
+    let sandbox = with_jobs("[job.files]\npathes = [\"/\"]\n");
+    for args in [&["run", "files"][..], &["jobs"], &["status"], &["cron"]] {
+        job(&sandbox, args)
+            .run()
+            .code(2)
+            .says("gabion.toml:5: unknown key `pathes`")
+            .says("hint: ");
+    }
+    configure(&sandbox, FILES);
+    let unknown = job(&sandbox, &["run", "other"]).run().code(2);
+    unknown.says("no job \"other\"").says("it has files");
+    let other = sandbox.gabion(["run", "files"]).env("GABION_REPOSITORY", "/elsewhere");
+    other.run().code(2).says("not /elsewhere");
+    let file = sandbox.path("home/.config/gabion/gabion.toml");
+    fs::set_permissions(file, fs::Permissions::from_mode(0o666)).unwrap();
+    job(&sandbox, &["run", "files"]).run().code(2).says("everybody can change");
+    fs::remove_dir_all(sandbox.path("home/.config")).unwrap();
+    job(&sandbox, &["jobs"]).run().code(2).says("there is no configuration of jobs");
+}
+
+#[test]
+fn jobs_are_listed_and_explained_and_other_commands_find_the_repository() {
+    let sandbox = with_jobs(&format!("{FILES}exclude = [\"*.tmp\"]\nschedule = \"sun 04:05\"\n"));
+    let list = job(&sandbox, &["jobs"]).run().success();
+    assert!(list.stdout().contains("files  sun 04:05  "), "{}", list.stdout());
+    let all = job(&sandbox, &["jobs", "--explain", "files"]).run().success();
+    for line in
+        ["[job.files]", "compression = 1", "limits.wait = \"leave\"", "keep = all snapshots"]
+    {
+        assert!(all.stdout().lines().any(|found| found == line), "{}", all.stdout());
+    }
+    job(&sandbox, &["snapshots"]).run().success();
+    sandbox.write("src/a.tmp", "");
+    let path = |name: &str| sandbox.path(name).display().to_string();
+    let why = |name: &str| job(&sandbox, &["why", &path(name), "--job", "files"]).run();
+    assert!(why("src/a.tmp").code(1).stdout().contains("left out by the pattern \"*.tmp\""));
+    assert!(why("src/file").success().stdout().contains("is taken"));
+    assert!(why("home").code(1).stdout().contains("none of the job's paths"));
+}
+
+#[test]
+fn hooks_run_in_order_with_what_they_need_to_know() {
+    let hooks = "[job.files.hooks]\nbefore = \"echo before >>TOP/log\"\n\
+                 after = \"echo after $GABION_JOB $GABION_STATUS >>TOP/log\"\n\
+                 failed = \"echo failed $GABION_STATUS >>TOP/log\"\n\
+                 finally = \"echo finally >>TOP/log\"\n";
+    let sandbox = with_jobs(&format!("{FILES}{hooks}"));
+    let log = || fs::read_to_string(sandbox.path("log")).unwrap_or_default();
+    job(&sandbox, &["run", "files"]).run().success();
+    assert_eq!(log(), "before\nafter files ok\nfinally\n");
+    sandbox.write("log", "");
+    configure(&sandbox, &format!("{FILES}{}", hooks.replace("echo before", "exit 5; true")));
+    job(&sandbox, &["run", "files"])
+        .run()
+        .code(1)
+        .says("the hook `before` ended with exit status 5");
+    assert_eq!(log(), "failed failed\nfinally\n");
+    assert_eq!(snapshots(&sandbox).len(), 1);
+    configure(
+        &sandbox,
+        &format!("{FILES}[job.files.hooks]\nafter = \"sleep 60\"\ntimeout = \"1s\"\n"),
+    );
+    let late = job(&sandbox, &["run", "files"]).run().code(3);
+    late.says("the hook `after` did not end within 1s");
+    assert_eq!(snapshots(&sandbox).len(), 2);
+    job(&sandbox, &["status"]).run().code(1);
+}
+
+/// A job whose stream waits until the file `go` is there.
+const SLOW: &str = "[job.slow]\n[[job.slow.command]]\nname = \"out\"\n\
+    command = \"touch TOP/begun; while ! [ -e TOP/go ]; do sleep 0.05; done; echo x\"\n";
+
+#[test]
+fn of_two_runs_at_once_the_second_leaves_or_waits() {
+    let second = |wait: &str, then: &str| {
+        let sandbox = with_jobs(&format!("{SLOW}[job.slow.limits]\nwait = \"{wait}\"\n"));
+        let script = format!(
+            "$GABION run slow & while ! [ -e begun ]; do sleep 0.05; done; {then}; wait $!"
+        );
+        let run = sandbox.shell(&script).env_remove("GABION_REPOSITORY").run().success();
+        (run.stderr().to_owned(), snapshots(&sandbox).len())
+    };
+    let (said, count) = second("leave", "$GABION run slow || exit 9; touch go");
+    assert!(said.contains("another run is under way") && count == 1, "{said} {count}");
+    let (said, count) = second("1s", "$GABION run slow && exit 9; touch go");
+    assert!(said.contains("another run is still under way") && count == 1, "{said} {count}");
+    let (said, count) = second("5m", "(sleep 0.3; touch go) & $GABION run slow || exit 9");
+    assert!(said.is_empty() && count == 2, "{said} {count}");
+}
+
+#[test]
+fn a_run_that_was_killed_leaves_no_lock() {
+    let sandbox = with_jobs(SLOW);
+    let script = "$GABION run slow & while ! [ -e begun ]; do sleep 0.05; done; \
+                  kill -9 $!; wait $!; touch go; $GABION run slow";
+    sandbox.shell(script).env_remove("GABION_REPOSITORY").run().success();
+    assert_eq!(snapshots(&sandbox).len(), 1);
+}
+
+#[test]
+fn a_run_that_takes_too_long_is_ended_and_fails() {
+    let sandbox = with_jobs(&format!("{SLOW}[job.slow.limits]\ntime = \"1s\"\n"));
+    job(&sandbox, &["run", "slow"]).run().code(1).says("took longer than 1s and was ended");
+    assert_eq!(snapshots(&sandbox).len(), 0);
+    job(&sandbox, &["status"]).run().code(1);
+}
+
+#[test]
+fn the_lines_for_cron_work_with_crons_environment() {
+    let sandbox = with_jobs(&format!("{FILES}schedule = \"mon,thu 23:05\"\n"));
+    let printed = job(&sandbox, &["cron"]).run().success().stdout().to_owned();
+    let line = printed.strip_prefix("5 23 * * 1,4 ").unwrap().trim_end();
+    assert!(!line.contains('%') && !line.contains('\n'), "{line}");
+    let top = sandbox.path("");
+    let script = format!(
+        "cd / && env -i PATH=/usr/bin:/bin HOME={home} setsid /bin/sh -c '{line}' </dev/null",
+        home = sandbox.path("home").display(),
+    );
+    sandbox.shell(&script).current_dir(top).run().success().silent();
+    assert_eq!(snapshots(&sandbox).len(), 1);
+    let units = job(&sandbox, &["cron", "files", "--print", "systemd"]).run().success();
+    for wanted in ["Persistent=true", "RandomizedDelaySec=", "OnCalendar=mon,thu *-*-* 23:05:00"] {
+        assert!(units.stdout().contains(wanted), "{}", units.stdout());
+    }
+    let file = job(&sandbox, &["cron", "--print", "cron.d"]).run().success();
+    assert!(file.stdout().lines().any(|l| l.starts_with("5 23 * * 1,4 ")), "{}", file.stdout());
+    fs::create_dir(sandbox.path("a%b")).unwrap();
+    let odd = sandbox.path("a%b/gabion.toml");
+    fs::copy(sandbox.path("home/.config/gabion/gabion.toml"), &odd).unwrap();
+    job(&sandbox, &["cron", "--config", odd.to_str().unwrap()]).run().code(2).says("a%b");
+}
+
+#[test]
+fn failures_are_mailed_by_the_part_of_the_machine_that_does_that() {
+    if fs::exists("/usr/sbin/sendmail").unwrap() || fs::exists("/usr/lib/sendmail").unwrap() {
+        return;
+    }
+    let sandbox =
+        with_jobs("[job.files]\npaths = [\"TOP/gone\"]\n[job.files.notify]\nmail = \"a@b\"\n");
+    let program =
+        sandbox.write("bin/sendmail", "#!/bin/sh\n{ echo \"$@\"; cat; } >\"$HOME/mail\"\n");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", sandbox.path("bin").display());
+    job(&sandbox, &["run", "files"]).env("PATH", path).run().code(1);
+    let mail = fs::read_to_string(sandbox.path("home/mail")).unwrap();
+    assert!(mail.starts_with("-i -- a@b\nTo: a@b\nSubject: gabion on "), "{mail}");
+    assert!(mail.contains("files FAILED\n") && mail.contains("last success: never"), "{mail}");
+}

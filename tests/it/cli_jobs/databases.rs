@@ -1,0 +1,261 @@
+//! Jobs with the real servers: dump, failure, restore.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use rusqlite::Connection;
+
+use super::super::support::{Run, Sandbox};
+use super::super::support_databases::{Mariadb, Postgres};
+use super::{configure, job, snapshots, with_jobs};
+
+fn postgresql_job(server: &Postgres, more: &str) -> String {
+    let host = server.host().display();
+    format!(
+        "[job.night]\npaths = [\"TOP/src\"]\n[[job.night.postgresql]]\nhost = \"{host}\"\n\
+         user = \"postgres\"\n{more}\n"
+    )
+}
+
+fn with_server(run: Run, server: &Postgres) -> Run {
+    run.env("PGHOST", server.host()).env("PGUSER", "postgres")
+}
+
+const FILL: &str = "CREATE TABLE t (id int PRIMARY KEY, word text); \
+    INSERT INTO t SELECT n, md5(n::text) FROM generate_series(1, 60000) AS n; \
+    CREATE FUNCTION twice(int) RETURNS int LANGUAGE sql AS 'SELECT 2 * $1'";
+const SUM: &str = "SELECT count(*), md5(string_agg(id || word, ',' ORDER BY id)) FROM t";
+
+#[test]
+fn postgresql_comes_back_as_it_was_and_failed_nights_destroy_nothing() {
+    let server = Postgres::start();
+    server.sql("postgres", "CREATE DATABASE \"my db\"");
+    server.sql("my db", FILL);
+    server.sql("postgres", "CREATE ROLE reader");
+    let sandbox = with_jobs(&postgresql_job(&server, "all = true\nglobals = true"));
+    job(&sandbox, &["run", "night"]).run().success();
+    let first = snapshots(&sandbox).remove(0);
+    let names: Vec<&str> =
+        first["streams"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["my db.pgsql", "postgres.pgsql", "postgresql-globals.pgsql"]);
+    let stream = &first["streams"][0];
+    assert_eq!(stream["format"], "pg_dump");
+    assert_eq!(stream["origin"]["database"], "my db");
+    assert!(stream["origin"]["tool"].as_str().unwrap().starts_with("pg_dump (PostgreSQL) "));
+    assert!(stream["origin"]["server"].as_str().unwrap().starts_with("PostgreSQL "));
+    let globals = sandbox.gabion(["cat", "latest:postgresql-globals.pgsql"]).run().success();
+    assert!(globals.stdout().contains("CREATE ROLE reader;"));
+
+    let expected = server.sql("my db", SUM);
+    server.sql("postgres", "CREATE DATABASE back TEMPLATE template0");
+    let restore = ["restore", "latest", "--database", "my db", "--into-postgresql", "back"];
+    let done = with_server(sandbox.gabion(restore), &server).run().success();
+    assert!(done.stdout().contains("every byte verified\nnext: "), "{}", done.stdout());
+    assert_eq!(server.sql("back", SUM), expected);
+    assert_eq!(server.sql("back", "SELECT twice(21)"), "42");
+    let again = with_server(sandbox.gabion(restore), &server).run().code(1);
+    again.says("the database back is not empty");
+    assert_eq!(server.sql("back", SUM), expected);
+
+    server.down();
+    for _ in 0..2 {
+        let night = job(&sandbox, &["run", "night"]).run().code(12);
+        night.says("gabion: stream postgresql: ").says("  | ");
+    }
+    configure(&sandbox, &postgresql_job(&server, "database = \"my db\""));
+    let night = job(&sandbox, &["run", "night"]).run().code(12);
+    night.says("gabion: stream my db.pgsql: its command ended with exit status 1");
+    assert_eq!(snapshots(&sandbox).len(), 1);
+    let status = job(&sandbox, &["status"]).run().code(1);
+    assert!(status.stdout().contains("night failed "), "{}", status.stdout());
+    server.up();
+    job(&sandbox, &["run", "night"]).run().success();
+    job(&sandbox, &["status"]).run().success();
+}
+
+#[test]
+fn the_second_day_stores_little() {
+    let server = Postgres::start();
+    server.sql("postgres", FILL);
+    let sandbox = with_jobs(&postgresql_job(&server, "database = \"postgres\""));
+    let run = || {
+        job(&sandbox, &["run", "night"]).run().success();
+        let json = snapshots(&sandbox).pop().unwrap();
+        let number = |name: &str| json["counts"][name].as_u64().unwrap();
+        (number("bytes"), number("new-bytes"), number("stored-bytes"))
+    };
+    let (bytes, new, _) = run();
+    assert!(new > bytes / 2, "{new} of {bytes}");
+    // An unchanged database gives the same dump, so nothing of it is stored.
+    let (_, same, _) = run();
+    assert_eq!(same, 0);
+    // A hundredth of the rows, all at one place, as new rows are.
+    server.sql("postgres", "UPDATE t SET word = md5(word) WHERE id > 59400");
+    let (bytes, new, stored) = run();
+    // PostgreSQL writes changed rows at the end: so much is truly new, once as new and once as gone.
+    let limit = bytes / 100 * 3 / 2 + 64_000;
+    assert!(new > 0 && new < limit && stored < limit, "{new} and {stored} of {bytes}");
+}
+
+#[test]
+fn mariadb_comes_back_with_routines_and_triggers() {
+    let server = Mariadb::start();
+    server.sql(
+        "",
+        "CREATE DATABASE lab; USE lab; CREATE TABLE t (id INT PRIMARY KEY, b BLOB, n INT); \
+         CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET NEW.n = NEW.id * 2; \
+         CREATE FUNCTION f(x INT) RETURNS INT DETERMINISTIC RETURN x + 1; \
+         CREATE PROCEDURE p() SELECT 1; \
+         CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO DELETE FROM t WHERE id < 0; \
+         INSERT INTO t (id, b) SELECT seq, UNHEX(SHA2(seq, 256)) FROM seq_1_to_5000; \
+         CREATE USER 'dump'@'localhost' IDENTIFIED BY 'secret-word'; \
+         GRANT ALL ON *.* TO 'dump'@'localhost'",
+    );
+    let socket = server.socket();
+    let table = |which: &str| {
+        format!(
+            "[job.night]\n[[job.night.mysql]]\nsocket = \"{}\"\n\
+             defaults-file = \"TOP/my.cnf\"\n{which}\n",
+            socket.display()
+        )
+    };
+    let sandbox = with_jobs(&table("all = true"));
+    let options = sandbox.write("my.cnf", "[client]\nuser=dump\npassword=secret-word\n");
+    fs::set_permissions(&options, fs::Permissions::from_mode(0o644)).unwrap();
+    job(&sandbox, &["run", "night"]).run().code(12).says("others can read ");
+    fs::set_permissions(&options, fs::Permissions::from_mode(0o600)).unwrap();
+    job(&sandbox, &["run", "night"]).run().success();
+    let taken = snapshots(&sandbox).remove(0);
+    assert_eq!(taken["streams"].as_array().unwrap().len(), 1);
+    assert_eq!(taken["streams"][0]["name"], "lab.mysql");
+    assert_eq!(taken["streams"][0]["format"], "mariadb-dump");
+    assert!(!taken.to_string().contains("secret-word"));
+    let state = fs::read_to_string(sandbox.path("home/.local/state/gabion/night.json")).unwrap();
+    assert!(!state.contains("secret-word"));
+    configure(&sandbox, &table("database = \"lab\""));
+    job(&sandbox, &["run", "night"]).run().success();
+    assert_eq!(snapshots(&sandbox)[1]["counts"]["new-bytes"], 0);
+
+    server.sql("", "CREATE DATABASE back");
+    let client = format!("mariadb --no-defaults -u root --socket={} back", socket.display());
+    let into = ["restore", "latest", "--database", "lab", "--into-command", &client];
+    sandbox.gabion(into).run().success();
+    let sum = "SELECT COUNT(*), SUM(n), MD5(GROUP_CONCAT(id, HEX(b))) FROM t";
+    assert_eq!(server.sql("back", sum), server.sql("lab", sum));
+    assert_eq!(server.sql("back", "SELECT f(41)"), "42");
+    let kinds = "SELECT (SELECT COUNT(*) FROM information_schema.routines \
+         WHERE routine_schema = 'back'), (SELECT COUNT(*) FROM information_schema.triggers \
+         WHERE trigger_schema = 'back'), (SELECT COUNT(*) FROM information_schema.events \
+         WHERE event_schema = 'back')";
+    assert_eq!(server.sql("", kinds), "2\t1\t1");
+
+    let data = server.data();
+    let raw = sandbox.gabion(["snapshot", data.to_str().unwrap()]).run().code(1);
+    raw.says("holds the files of a MariaDB server").says("--allow-live-database");
+    drop(server);
+    job(&sandbox, &["run", "night"]).run().code(12);
+    assert_eq!(snapshots(&sandbox).len(), 2);
+}
+
+#[test]
+fn raw_files_of_a_running_server_are_refused() {
+    let server = Postgres::start();
+    let sandbox = Sandbox::with_repository();
+    let (data, above) = (server.data(), server.host());
+    for place in [&*data, above] {
+        let refused = sandbox.gabion(["snapshot", place.to_str().unwrap()]).run().code(1);
+        refused.says("data holds the files of a running PostgreSQL server");
+    }
+    assert!(snapshots(&sandbox).is_empty());
+    let excluded = ["snapshot", above.to_str().unwrap(), "--exclude", "/data"];
+    sandbox.gabion(excluded).run().success();
+    let allowed = ["snapshot", data.to_str().unwrap(), "--allow-live-database"];
+    // Files of a running server may change while they are read, which would be said.
+    let _ = sandbox.gabion(allowed).run();
+    assert_eq!(snapshots(&sandbox).len(), 2);
+}
+
+#[test]
+fn an_sqlite_database_with_an_open_writer_is_taken_by_its_backup_interface() {
+    let sandbox = with_jobs("[job.night]\npaths = [\"TOP/src\"]\n");
+    let path = sandbox.path("src/app.db");
+    let writer = Connection::open(&path).unwrap();
+    writer
+        .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1)")
+        .unwrap();
+    let refused = job(&sandbox, &["run", "night"]).run().code(1);
+    refused.says("an SQLite database that is in use");
+    configure(
+        &sandbox,
+        "[job.night]\npaths = [\"TOP/src\"]\n[[job.night.sqlite]]\npath = \"TOP/src/app.db\"\n",
+    );
+    writer.execute_batch("BEGIN; INSERT INTO t VALUES (2)").unwrap();
+    job(&sandbox, &["run", "night"]).run().success();
+    let list = sandbox.gabion(["ls", "latest"]).run().success();
+    assert!(list.stdout().contains("app.sqlite\n") && list.stdout().contains("/file\n"));
+    assert!(!list.stdout().contains("app.db"), "{}", list.stdout());
+    let bytes = sandbox.gabion(["cat", "latest:app.sqlite"]).run().success();
+    let back = Connection::open(sandbox.write("back.db", bytes.stdout_bytes())).unwrap();
+    let sum: i64 = back.query_row("SELECT sum(x) FROM t", [], |row| row.get(0)).unwrap();
+    assert_eq!(sum, 1);
+    assert_eq!(
+        fs::read_dir(sandbox.path("home/.local/state/gabion/night.work")).unwrap().count(),
+        0
+    );
+    sandbox.write("src/broken.db", "this is no database");
+    configure(&sandbox, "[job.night]\n[[job.night.sqlite]]\npath = \"TOP/src/broken.db\"\n");
+    job(&sandbox, &["run", "night"]).run().code(12).says("stream broken.sqlite: ");
+    assert_eq!(snapshots(&sandbox).len(), 1);
+}
+
+#[test]
+fn a_dump_that_is_cut_or_killed_or_cannot_be_made_commits_nothing() {
+    let table = "[job.night]\n[[job.night.postgresql]]\ndatabase = \"d\"\nprograms = \"TOP/bin\"\n";
+    let sandbox = with_jobs(table);
+    let missing = job(&sandbox, &["run", "night"]).run().code(12);
+    missing.says("cannot start ").says("/bin/pg_dump: ");
+    let begin = "case $1 in --version|--help) echo fake; exit;; esac\n\
+                 echo '-- PostgreSQL database dump'; echo x";
+    for (end, said) in [
+        ("exit 0", "it is not complete"),
+        ("kill -9 $$", "was ended by signal 9"),
+        ("echo out of luck >&2; exit 1", "out of luck"),
+    ] {
+        let program = sandbox.write("bin/pg_dump", format!("#!/bin/sh\n{begin}\n{end}\n"));
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        job(&sandbox, &["run", "night"]).run().code(12).says(said);
+    }
+    assert!(snapshots(&sandbox).is_empty());
+}
+
+#[test]
+fn a_restore_into_a_command_is_checked_to_its_end() {
+    let sandbox = Sandbox::with_repository();
+    let lines = "seq 1 200000";
+    sandbox.gabion(["snapshot", "--stream", &format!("big={lines}")]).run().success();
+    let into = |command: &str| {
+        sandbox.gabion(["restore", "latest", "--database", "big", "--into-command", command]).run()
+    };
+    into("cat >out").success();
+    let expected: String = (1..=200_000).map(|number| format!("{number}\n")).collect();
+    assert_eq!(fs::read_to_string(sandbox.path("out")).unwrap(), expected);
+    into("cat >/dev/null; exit 4").code(12).says("the command ended with exit status 4");
+    into("head -c 10 >/dev/null").code(12).says("before it had read everything");
+    let unknown = ["restore", "latest", "--database", "other", "--into-command", "cat"];
+    sandbox.gabion(unknown).run().code(1).says("holds no database \"other\"").says("big");
+    // A damaged repository: the command must not see an end of its input.
+    for pack in walk(&sandbox.path("repository/packs")) {
+        let mut bytes = fs::read(&pack).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::set_permissions(&pack, fs::Permissions::from_mode(0o600)).unwrap();
+        sandbox.write(&pack, bytes);
+    }
+    into("cat >/dev/null && touch ended").code(13);
+    assert!(!sandbox.path("ended").exists());
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let items = fs::read_dir(folder).unwrap().map(|item| item.unwrap().path());
+    items.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
