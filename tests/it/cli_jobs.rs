@@ -245,3 +245,21 @@ fn failures_are_mailed_by_the_part_of_the_machine_that_does_that() {
     assert!(mail.starts_with("-i -- a@b\nTo: a@b\nSubject: gabion on "), "{mail}");
     assert!(mail.contains("files FAILED\n") && mail.contains("last success: never"), "{mail}");
 }
+
+#[test]
+fn what_the_policy_does_not_keep_is_forgotten_and_its_space_given_back() {
+    let sandbox = with_jobs(&format!("{FILES}[job.files.keep]\nlast = 2\n"));
+    sandbox.gabion(["snapshot", "src"]).run().success();
+    let mut packs = 0;
+    for round in 0..5u8 {
+        sandbox.write("src/file", vec![round; 100_000]);
+        job(&sandbox, &["--quiet", "run", "files"]).run().success().silent();
+        let all = walkdir::WalkDir::new(sandbox.path("repository/packs")).into_iter();
+        packs = all.filter(|item| item.as_ref().unwrap().file_type().is_file()).count();
+    }
+    let left = snapshots(&sandbox);
+    let of_job: Vec<_> = left.iter().filter(|one| one["job"] == "files").collect();
+    assert_eq!((left.len(), of_job.len()), (3, 2), "what no job took is no job's to forget");
+    assert!(packs <= 6, "{packs}");
+    sandbox.gabion(["check", "--read-data"]).run().success();
+}

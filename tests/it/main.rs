@@ -11,6 +11,7 @@ mod cli_crash;
 mod cli_forget;
 mod cli_jobs;
 mod cli_keys;
+mod cli_prune;
 mod cli_restore;
 mod cli_snapshot;
 mod damage;

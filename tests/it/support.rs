@@ -91,6 +91,11 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// The command as it stands, to be started by hand.
+    pub(crate) fn command(self) -> Command {
+        self.command
+    }
+
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
