@@ -102,6 +102,16 @@ impl From<EncodeError> for RepositoryError {
 }
 
 impl RepositoryError {
+    /// The same error once more, for another who is stopped by it.
+    #[must_use]
+    pub(super) fn again(&self) -> Self {
+        match self {
+            Self::Storage(error) => Self::Storage(error.again()),
+            Self::Writer(text) => Self::Writer(text.clone()),
+            other => Self::Writer(other.to_string()),
+        }
+    }
+
     /// `object` did not decode.
     pub fn damaged(object: ObjectName, error: &DecodeError) -> Self {
         Self::Damaged { object: object.to_string(), reason: error.to_string() }

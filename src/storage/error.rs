@@ -80,6 +80,16 @@ impl StorageError {
         Self { operation, object: object.to_string(), kind, source: None }
     }
 
+    /// The same error once more, for another who is stopped by it.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let source = self.source.as_ref().map(|source| match source.raw_os_error() {
+            Some(number) => io::Error::from_raw_os_error(number),
+            None => io::Error::new(source.kind(), source.to_string()),
+        });
+        Self { operation: self.operation, object: self.object.clone(), kind: self.kind, source }
+    }
+
     /// An error that the operating system reported; the kind follows from `source`.
     pub fn from_io(
         operation: &'static str,

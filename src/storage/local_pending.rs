@@ -155,11 +155,16 @@ fn reserve(file: &File, len: u64) -> io::Result<bool> {
     if len == 0 {
         return Ok(false);
     }
-    // KEEP_SIZE: the length always says how much was written. A full disk is noticed here, before
-    // the work is done, and the file gets connected space.
+    // KEEP_SIZE: the length always says how much was written. The file gets connected space.
     match retry_on_intr(|| rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, len)) {
         Ok(()) => Ok(true),
         Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => Ok(false),
+        // The length was a guess: what really comes may have room on a disk that is nearly full.
+        // If it has not, a write says so. What was had until then is given back.
+        Err(Errno::NOSPC | Errno::DQUOT) => {
+            file.set_len(0)?;
+            Ok(false)
+        }
         Err(error) => Err(error.into()),
     }
 }

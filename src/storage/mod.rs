@@ -32,8 +32,8 @@ pub struct Listing {
 pub trait Storage: Send + Sync + fmt::Debug {
     /// Begins an object that becomes visible only by [`PendingObject::publish`].
     ///
-    /// `expected_len`, in bytes, is a hint: where the place can, it sets so much space aside, so
-    /// that a full disk is noticed before the work is done.
+    /// `expected_len`, in bytes, is a guess: where the place can, and has it, it sets so much space
+    /// aside.
     ///
     /// # Errors
     /// When the place cannot be written to or has no space.

@@ -152,7 +152,7 @@ fn a_full_disk_fails_clearly_and_costs_nothing() {
     for number in 0..10u8 {
         sandbox.write(format!("source/f{number}"), noise(400_000, number));
     }
-    for kilobytes in [700, 1200, 2000, 3000, 3900, 4200] {
+    for kilobytes in [700, 1200, 2000, 3000, 3600, 3800] {
         let script = format!(
             "mkdir -p disk && mount -t tmpfs -o size={kilobytes}k none disk || exit 9
              export GABION_REPOSITORY=$PWD/disk/repository

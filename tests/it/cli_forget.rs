@@ -77,7 +77,8 @@ fn a_policy_shows_what_stays_and_why_and_removes_the_rest() {
     assert!(lines[2].starts_with(&format!("remove  {}  2026-11-20 12:00:00", &ids_before[0][..8])));
     assert!(lines[4].starts_with("keep    ") && lines[4].ends_with("daily 2026-11-22"));
     assert!(lines[6].ends_with("last 1, daily 2026-11-24, monthly 2026-11"), "{}", lines[6]);
-    assert_eq!(lines[7..], ["", "dry run, nothing removed: 2 snapshots would go, 3 stay"]);
+    assert_eq!(lines[7..9], ["", "dry run, nothing removed: 2 snapshots would go, 3 stay"]);
+    assert!(lines[9].starts_with("a prune would then free ") && lines.len() == 10, "{lines:?}");
 
     let done = forget(&sandbox, &args).success();
     assert!(done.stdout().ends_with("\n2 snapshots removed, 3 stay\n"), "{}", done.stdout());

@@ -1,6 +1,9 @@
 //! The options that say what a policy keeps.
 
+use gabion::job::config::Keep;
 use gabion::ops::retention::{KeepSpan, Policy};
+
+use crate::errors::Failure;
 
 /// What a policy keeps
 #[derive(Debug, clap::Args)]
@@ -88,4 +91,25 @@ impl KeepArgs {
             tags: self.keep_tag.clone(),
         })
     }
+}
+
+/// The policy of a configured job.
+pub(crate) fn keep_of_job(keep: &Keep) -> Result<Policy, Failure> {
+    let count = |count: Option<u32>| u64::from(count.unwrap_or(0));
+    let within = keep.within.map(|time| {
+        let hours = time.as_secs().div_ceil(3600);
+        let span = format!("{}d{}h", hours / 24, hours % 24).parse::<KeepSpan>();
+        span.map_err(|error| Failure::usage(format!("keep.within: {error}")))
+    });
+    Ok(Policy {
+        last: count(keep.last),
+        hourly: count(keep.hourly),
+        daily: count(keep.daily),
+        weekly: count(keep.weekly),
+        monthly: count(keep.monthly),
+        yearly: count(keep.yearly),
+        within: within.transpose()?,
+        tags: keep.tags.clone(),
+        ..Policy::default()
+    })
 }

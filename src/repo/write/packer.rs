@@ -105,7 +105,7 @@ impl Packer {
     ) -> Result<(), RepositoryError> {
         let mut state = self.state();
         if let Some(failure) = &state.failure {
-            return Err(RepositoryError::Writer(failure.to_string()));
+            return Err(failure.again());
         }
         if state.open[class as usize].is_none() {
             state.open[class as usize] = Some(self.begin(class, state.session)?);
@@ -118,7 +118,7 @@ impl Packer {
         if let Err(error) = pack.object.append(stored) {
             // The object is dead, and so is this writer: nothing more may go into the pack.
             *slot = None;
-            state.failure = Some(RepositoryError::Writer(error.to_string()));
+            state.failure = Some(error.again().into());
             return Err(error.into());
         }
         pack.footer.push(stored_len, encoding, chunks);
@@ -176,7 +176,7 @@ impl Packer {
         }
         match state.failure.take() {
             Some(failure) => {
-                state.failure = Some(RepositoryError::Writer(failure.to_string()));
+                state.failure = Some(failure.again());
                 Err(failure)
             }
             None => Ok(std::mem::take(&mut state.unlisted)),

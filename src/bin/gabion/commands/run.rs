@@ -6,14 +6,14 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use gabion::format::snapshot::Snapshot;
-use gabion::job::config::{Configuration, Job, Keep, NotifyWhen, Wait};
+use gabion::job::config::{Configuration, Job, NotifyWhen, Wait};
 use gabion::job::hook::run_hook;
 use gabion::job::run::RunOptions;
 use gabion::job::state::{JobLock, Locked, Outcome, RunRecord, StateFolder, Status};
 use gabion::ops::check::{CheckOptions, ReadData, check};
 use gabion::ops::forget::{ForgetLimits, ForgetPlan};
 use gabion::ops::prune::prune;
-use gabion::ops::retention::{GroupBy, KeepSpan, Policy};
+use gabion::ops::retention::GroupBy;
 use gabion::ops::snapshot::SnapshotSummary;
 use gabion::repo::Repository;
 use jiff::tz::TimeZone;
@@ -21,6 +21,7 @@ use jiff::tz::TimeZone;
 use super::snapshot::in_words;
 use super::status::StateArgs;
 use crate::errors::{Exit, Failure};
+use crate::keep::keep_of_job;
 use crate::output::one_line;
 use crate::render::values::{count, counted};
 use crate::session::Session;
@@ -249,7 +250,7 @@ impl Run<'_> {
     /// its space back.
     fn keep(&self, repository: &Arc<Repository>, taken: &SnapshotSummary) -> Result<(), Failure> {
         let (Some(keep), Some(taken)) = (&self.job.keep, &taken.snapshot) else { return Ok(()) };
-        let policy = job_policy(keep)?;
+        let policy = keep_of_job(keep)?;
         let wanted = |found: &Snapshot| found.job == taken.job && found.host == taken.host;
         let (by, zone) = (GroupBy::default(), TimeZone::system());
         let plan = ForgetPlan::by_policy(repository, &wanted, &policy, by, &zone)?;
@@ -365,26 +366,6 @@ impl Run<'_> {
             self.session.console.notice(&format!("no mail was sent to {address}: {error}"));
         }
     }
-}
-
-fn job_policy(keep: &Keep) -> Result<Policy, Failure> {
-    let count = |count: Option<u32>| u64::from(count.unwrap_or(0));
-    let within = keep.within.map(|time| {
-        let hours = time.as_secs().div_ceil(3600);
-        let span = format!("{}d{}h", hours / 24, hours % 24).parse::<KeepSpan>();
-        span.map_err(|error| Failure::usage(format!("keep.within: {error}")))
-    });
-    Ok(Policy {
-        last: count(keep.last),
-        hourly: count(keep.hourly),
-        daily: count(keep.daily),
-        weekly: count(keep.weekly),
-        monthly: count(keep.monthly),
-        yearly: count(keep.yearly),
-        within: within.transpose()?,
-        tags: keep.tags.clone(),
-        ..Policy::default()
-    })
 }
 
 /// How long a run may take.

@@ -1,0 +1,291 @@
+//! `gabion prune` as users and schedules run it: beside others, killed, on a full disk.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::small::noise;
+use super::support::Sandbox;
+
+/// A sandbox with three snapshots of a source that changed in between: of the first much is needed
+/// by nobody else.
+fn with_history() -> (Sandbox, Vec<String>) {
+    let sandbox = Sandbox::with_encrypted_repository();
+    for round in 0..3u64 {
+        for file in 0..8 {
+            let seed = if file < 4 { file } else { 100 * round + file };
+            sandbox.write(format!("source/{file}"), noise(70_000, seed));
+        }
+        sandbox.gabion(["snapshot", "source"]).run().success();
+    }
+    let ids = ids(&sandbox);
+    (sandbox, ids)
+}
+
+fn ids(sandbox: &Sandbox) -> Vec<String> {
+    let listed = sandbox.gabion(["snapshots", "--json"]).run().success().json_lines();
+    listed.iter().map(|line| line["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The bytes of all packs.
+fn stored(sandbox: &Sandbox) -> u64 {
+    let packs = walkdir::WalkDir::new(sandbox.path("repository/packs"));
+    packs
+        .into_iter()
+        .map(|file| file.unwrap().metadata().unwrap())
+        .filter(fs::Metadata::is_file)
+        .map(|file| file.len())
+        .sum()
+}
+
+/// The objects of a folder; what was cut off in the making is none.
+fn count(sandbox: &Sandbox, folder: &str) -> usize {
+    let items = fs::read_dir(sandbox.path("repository").join(folder)).unwrap();
+    items
+        .filter(|item| !item.as_ref().unwrap().file_name().as_encoded_bytes().starts_with(b"tmp-"))
+        .count()
+}
+
+fn restores(sandbox: &Sandbox, id: &str, source: &str) {
+    let source = sandbox.path(source);
+    let wanted = format!("{id}:{}", source.display());
+    sandbox.gabion(["diff", &wanted, source.to_str().unwrap(), "--quiet"]).run().success().silent();
+}
+
+#[test]
+fn space_comes_back_at_once_and_what_stays_is_whole() {
+    let (sandbox, ids_before) = with_history();
+    let before = stored(&sandbox);
+    let foreseen = sandbox.gabion(["forget", &ids_before[0], &ids_before[1], "--dry-run"]).run();
+    assert!(foreseen.success().stdout().contains("a prune would then free "));
+    sandbox.gabion(["forget", &ids_before[0], &ids_before[1]]).run().success();
+    let dry = sandbox.gabion(["prune", "--dry-run", "--json"]).run().success().json_lines();
+    assert_eq!((stored(&sandbox), &dry[0]["dry-run"]), (before, &true.into()));
+    let done = sandbox.gabion(["prune"]).run().success();
+    assert!(done.stdout().starts_with("pruned: freed "), "{}", done.stdout());
+    assert_eq!(done.stdout().lines().count(), 1);
+    // Two times four files of 70 kB are gone.
+    assert!(stored(&sandbox) + 500_000 < before, "{} of {before}", stored(&sandbox));
+    sandbox.gabion(["check", "--read-data"]).run().success();
+    restores(&sandbox, &ids_before[2], "source");
+    for folder in ["marks", "sessions", "roots"] {
+        assert_eq!(count(&sandbox, folder), 0, "{folder}");
+    }
+    sandbox.gabion(["--quiet", "prune"]).run().success().silent();
+}
+
+#[test]
+fn a_policy_forgets_and_frees_in_one_go() {
+    let (sandbox, before) = with_history();
+    sandbox.gabion(["prune", "--keep-last", "1", "--dry-run"]).run().success();
+    assert_eq!(ids(&sandbox), before);
+    let done = sandbox.gabion(["prune", "--keep-last", "1"]).run().success();
+    assert!(
+        done.stdout().starts_with("2 snapshots forgotten\npruned: freed "),
+        "{}",
+        done.stdout()
+    );
+    assert_eq!(ids(&sandbox), before[2..]);
+    restores(&sandbox, &before[2], "source");
+    sandbox.gabion(["prune", "--keep-last", "0"]).run().code(1).says("would remove everything");
+}
+
+#[test]
+fn a_full_disk_is_no_reason_not_to_prune() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not run: only the superuser can mount a small disk");
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.write("old/file", noise(900_000, 1));
+    sandbox.write("new/file", noise(300_000, 2));
+    let script = "mkdir -p disk && mount -t tmpfs -o size=4m none disk || exit 90
+         export GABION_REPOSITORY=$PWD/disk/repository
+         $GABION init --plaintext --quiet && $GABION snapshot old --quiet \
+             && $GABION snapshot new --quiet || { umount disk; exit 91; }
+         head -c 9000000 /dev/zero > disk/filler 2>/dev/null
+         df --output=avail disk | tail -1 > left
+         $GABION snapshot new --quiet && { umount disk; exit 92; }
+         $GABION forget $($GABION snapshots | sed -n 2s/\\ .*//p) --force > out.txt 2>&1; forget=$?
+         $GABION prune >> out.txt 2>&1; prune=$?
+         rm disk/filler
+         $GABION check --read-data >> out.txt 2>&1; check=$?
+         $GABION snapshot new --quiet; again=$?
+         umount disk; echo $forget $prune $check $again > codes";
+    sandbox.shell(script).run().success();
+    let text = |name: &str| fs::read_to_string(sandbox.path(name)).unwrap();
+    assert_eq!(text("left").trim(), "0", "the disk was full");
+    assert_eq!(text("codes").trim(), "0 0 0 0", "{}", text("out.txt"));
+    assert!(text("out.txt").contains("pruned: freed "), "{}", text("out.txt"));
+}
+
+#[test]
+fn killed_at_each_step_nothing_is_lost_and_the_next_one_finishes() {
+    if std::process::Command::new("strace").arg("-V").output().is_err() {
+        eprintln!("not run: strace is not installed");
+        return;
+    }
+    let mut met = 0;
+    for call in ["fsync", "renameat2", "unlinkat"] {
+        for n in 1.. {
+            let (sandbox, ids) = with_history();
+            sandbox.gabion(["forget", &ids[0]]).run().success();
+            let script = format!(
+                "strace -f -qq -o trace -e trace={call} -e 'inject={call}:signal=KILL:when={n}' \
+                 $GABION prune --max-unused 0% >out.txt 2>&1; echo $? >status; true"
+            );
+            sandbox.shell(&script).run().success();
+            sandbox.gabion(["check", "--read-data"]).run().success();
+            let done = fs::read_to_string(sandbox.path("status")).unwrap().trim() == "0";
+            sandbox.gabion(["prune", "--max-unused", "0%"]).run().success();
+            sandbox.gabion(["check", "--read-data"]).run().success();
+            restores(&sandbox, &ids[2], "source");
+            for folder in ["marks", "sessions", "roots"] {
+                assert_eq!(count(&sandbox, folder), 0, "{call} {n}: {folder}");
+            }
+            if done {
+                break;
+            }
+            met += 1;
+        }
+    }
+    assert!(met > 10, "{met}");
+}
+
+/// Numbers that look random, the same for the same seed (splitmix64 of Steele, Lea and Flood).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+
+    fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(len.max(1) as u64)).unwrap()
+    }
+}
+
+/// How long the processes below go on: `GABION_TURMOIL_SECONDS`, else a moment.
+fn turmoil() -> Duration {
+    let seconds = std::env::var("GABION_TURMOIL_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(6))
+}
+
+/// Runs a command and kills it when it takes longer than it is given; what it printed if it
+/// succeeded.
+fn run_for_a_while(sandbox: &Sandbox, args: &[&str], time: Duration) -> Option<String> {
+    let mut child = sandbox
+        .gabion(args)
+        .command()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > time {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let output = child.wait_with_output().unwrap();
+    output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+}
+
+/// What a writer has confirmed: the seeds of the files of each snapshot.
+type Confirmed = Mutex<BTreeMap<String, Vec<u64>>>;
+
+fn write_and_forget(sandbox: &Sandbox, name: &str, until: Instant, confirmed: &Confirmed) {
+    let mut random = Random(name.len() as u64 + u64::from(name.as_bytes()[0]));
+    let mut seeds: Vec<u64> = (0..6).collect();
+    while Instant::now() < until {
+        let at = random.index(seeds.len());
+        // Other writers have the same contents: chunks are shared, and needed by turns.
+        seeds[at] = random.below(24);
+        for (file, seed) in seeds.iter().enumerate() {
+            sandbox.write(format!("{name}/{file}"), noise(30_000, *seed));
+        }
+        let patience = Duration::from_millis(20 + random.below(400));
+        let taken = run_for_a_while(sandbox, &["snapshot", name, "--json"], patience);
+        let line =
+            taken.map(|text| serde_json::from_str::<serde_json::Value>(text.trim()).unwrap());
+        if let Some(line) = line {
+            let id = line["snapshot"]["id"].as_str().unwrap().to_owned();
+            confirmed.lock().unwrap().insert(id, seeds.clone());
+        }
+        if random.below(3) == 0 {
+            let own = confirmed.lock().unwrap();
+            let victim = own.keys().nth(random.index(own.len())).cloned();
+            drop(own);
+            if let Some(id) = victim {
+                confirmed.lock().unwrap().remove(&id);
+                let patience = Duration::from_millis(random.below(100));
+                run_for_a_while(sandbox, &["forget", &id, "--force"], patience);
+            }
+        }
+    }
+}
+
+fn prune_until(sandbox: &Sandbox, seed: u64, stop: &AtomicBool) -> u32 {
+    let mut random = Random(seed);
+    let mut done = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let patience = Duration::from_millis(random.below(500));
+        let args = ["prune", "--max-unused", "0%", "--accept-fewer"];
+        done += u32::from(run_for_a_while(sandbox, &args, patience).is_some());
+    }
+    done
+}
+
+/// Two writers and two pruners on one repository, all of them killed at random moments: whatever
+/// was confirmed and not forgotten restores byte for byte.
+#[test]
+fn any_number_at_once_killed_at_random() {
+    let sandbox = Sandbox::with_repository();
+    let confirmed = [Confirmed::default(), Confirmed::default()];
+    let (until, stop) = (Instant::now() + turmoil(), AtomicBool::new(false));
+    let pruned: u32 = std::thread::scope(|scope| {
+        let (sandbox, confirmed, stop) = (&sandbox, &confirmed, &stop);
+        let pruners = [1, 2].map(|seed| scope.spawn(move || prune_until(sandbox, seed, stop)));
+        let writers = [0, 1].map(|n| {
+            scope.spawn(move || {
+                write_and_forget(sandbox, ["a", "b"][n], until, &confirmed[n]);
+            })
+        });
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        stop.store(true, Ordering::Relaxed);
+        pruners.into_iter().map(|pruner| pruner.join().unwrap()).sum()
+    });
+    sandbox.gabion(["check", "--read-data"]).run().success();
+    let mut restored = 0;
+    for (name, confirmed) in ["a", "b"].into_iter().zip(&confirmed) {
+        for (id, seeds) in confirmed.lock().unwrap().iter() {
+            let target = sandbox.path(format!("restored-{id}"));
+            let from = format!("{id}:{}", sandbox.path(name).display());
+            sandbox
+                .gabion(["restore", &from, "--target", target.to_str().unwrap()])
+                .run()
+                .success();
+            for (file, seed) in seeds.iter().enumerate() {
+                let found = fs::read(Path::new(&target).join(file.to_string())).unwrap();
+                assert!(found == noise(30_000, *seed), "{id}: {name}/{file}");
+            }
+            restored += 1;
+        }
+    }
+    assert!(restored > 0 && pruned > 0, "{restored} snapshots, {pruned} prunes");
+    sandbox.gabion(["prune", "--max-unused", "0%", "--accept-fewer"]).run().success();
+    sandbox.gabion(["check", "--read-data"]).run().success();
+    for folder in ["marks", "sessions", "roots"] {
+        assert_eq!(count(&sandbox, folder), 0, "{folder}");
+    }
+}
