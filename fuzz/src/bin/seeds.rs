@@ -252,7 +252,15 @@ fn records() {
     write("snapshot_record", "checkpoint", &snapshot::encode(&checkpoint));
     let role = "snapshot".to_owned();
     let host = "node1".to_owned();
-    let announced = Session { id: session, role, host, process: 4711, started: moment, identity: None, forgets: Vec::new() };
+    let announced = Session {
+        id: session,
+        role,
+        host,
+        process: 4711,
+        started: moment,
+        identity: None,
+        forgets: Vec::new(),
+    };
     write("snapshot_record", "session", &snapshot::encode(&announced));
     let mark = Mark { session, packs: vec![PackId([6; 16]), PackId([7; 16])], waits_for: None };
     write("snapshot_record", "mark", &snapshot::encode(&mark));
