@@ -207,9 +207,12 @@ fn snapshot(root: ChunkId) -> Snapshot {
         paths: Vec::new(),
         streams: Vec::new(),
         tags: Vec::new(),
+        pinned: false,
+        formerly: Vec::new(),
         job: None,
         parent: None,
         problems: 0,
+        mirrored: false,
         counts: SnapshotCounts::default(),
         program: "fuzz".to_owned(),
     }
