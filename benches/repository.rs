@@ -10,7 +10,7 @@ use gabion::codec::Encoding;
 use gabion::crypto::ChunkKind;
 use gabion::crypto::keys::{Keys, MasterKey};
 use gabion::crypto::passphrase::KdfCosts;
-use gabion::format::entry::{Content, Entry, EntryKind, Metadata, Owner, Timestamp};
+use gabion::format::entry::{Content, Entry, EntryKind, Metadata, Timestamp};
 use gabion::format::pack::{Footer, FooterChunk};
 use gabion::id::{ChunkId, PackId, RepositoryId};
 use gabion::repo::index::{CacheFolder, Index, NewPack};
@@ -80,21 +80,7 @@ fn index(c: &mut Criterion) {
 
 fn metadata(kind: EntryKind) -> Metadata {
     let time = Timestamp { seconds: 1_700_000_000, nanos: 5 };
-    Metadata {
-        kind,
-        mode: 0o644,
-        owner: Arc::new(Owner::default()),
-        mtime: time,
-        ctime: time,
-        inode: 1,
-        filesystem: 1,
-        links: 1,
-        size: 0,
-        device: 0,
-        xattrs: [].into(),
-        target: Box::default(),
-        unsettled: false,
-    }
+    Metadata { inode: 1, filesystem: 1, ..Metadata::bare(kind, 0o644, time) }
 }
 
 fn small_file(n: u64) -> Entry {

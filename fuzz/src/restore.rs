@@ -197,23 +197,5 @@ fn store_leaves(
 
 fn snapshot(root: ChunkId) -> Snapshot {
     let time = Moment { seconds: 1_700_000_000, nanos: 0 };
-    Snapshot {
-        id: SnapshotId([1; 16]),
-        root,
-        time,
-        scan_started: time,
-        host: "host".to_owned(),
-        user: "user".to_owned(),
-        paths: Vec::new(),
-        streams: Vec::new(),
-        tags: Vec::new(),
-        pinned: false,
-        formerly: Vec::new(),
-        job: None,
-        parent: None,
-        problems: 0,
-        mirrored: false,
-        counts: SnapshotCounts::default(),
-        program: "fuzz".to_owned(),
-    }
+    Snapshot::bare(SnapshotId([1; 16]), root, time)
 }

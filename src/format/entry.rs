@@ -91,6 +91,28 @@ pub struct Metadata {
     pub unsettled: bool,
 }
 
+impl Metadata {
+    /// Of something of which nothing is known but what it is, its permissions and its time: one
+    /// link, all else 0 or empty.
+    pub fn bare(kind: EntryKind, mode: u16, time: Timestamp) -> Self {
+        Self {
+            kind,
+            mode,
+            owner: Arc::default(),
+            mtime: time,
+            ctime: time,
+            inode: 0,
+            filesystem: 0,
+            links: 1,
+            size: 0,
+            device: 0,
+            xattrs: Arc::default(),
+            target: Box::default(),
+            unsettled: false,
+        }
+    }
+}
+
 /// One step of a file's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContentItem {

@@ -206,6 +206,31 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    /// The record of a complete snapshot of which nothing is known but its root and its time.
+    pub fn bare(id: SnapshotId, root: ChunkId, time: Moment) -> Self {
+        Self {
+            id,
+            root,
+            time,
+            scan_started: time,
+            host: String::new(),
+            user: String::new(),
+            paths: Vec::new(),
+            streams: Vec::new(),
+            tags: Vec::new(),
+            pinned: false,
+            formerly: Vec::new(),
+            job: None,
+            parent: None,
+            problems: 0,
+            mirrored: false,
+            counts: SnapshotCounts::default(),
+            program: String::new(),
+        }
+    }
+}
+
 /// A root that is not (or not yet) a confirmed snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "kind")]

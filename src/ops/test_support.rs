@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::crypto::ChunkKind;
 use crate::crypto::passphrase::KdfCosts;
 use crate::event::Recorder;
-use crate::format::entry::{Content, ContentItem, Entry, EntryKind, Metadata, Owner, Timestamp};
+use crate::format::entry::{Content, ContentItem, Entry, EntryKind, Metadata, Timestamp};
 use crate::format::path;
 use crate::format::snapshot::{Moment, Snapshot, SnapshotCounts};
 use crate::id::{ChunkId, SnapshotId};
@@ -46,19 +46,9 @@ impl TestEntry {
     pub(crate) fn new(kind: EntryKind) -> Self {
         let time = Timestamp { seconds: 1_000_000, nanos: 5 };
         let meta = Metadata {
-            kind,
-            mode: if kind == EntryKind::Directory { 0o755 } else { 0o644 },
-            owner: Arc::new(Owner::default()),
-            mtime: time,
-            ctime: time,
             inode: 1,
             filesystem: 1,
-            links: 1,
-            size: 0,
-            device: 0,
-            xattrs: Arc::new([]),
-            target: Box::default(),
-            unsettled: false,
+            ..Metadata::bare(kind, if kind == EntryKind::Directory { 0o755 } else { 0o644 }, time)
         };
         Self { meta, parts: Vec::new(), inline: false }
     }
@@ -87,23 +77,10 @@ pub(crate) fn tree<const N: usize>(entries: [(&str, TestEntry); N]) -> TestTree 
 pub(crate) fn bare_snapshot() -> Snapshot {
     let time = Moment { seconds: 1_000_000, nanos: 0 };
     Snapshot {
-        id: SnapshotId([0; 16]),
-        root: ChunkId([0; 32]),
-        time,
-        scan_started: time,
         host: "host".to_owned(),
         user: "user".to_owned(),
-        paths: Vec::new(),
-        streams: Vec::new(),
-        tags: Vec::new(),
-        pinned: false,
-        formerly: Vec::new(),
-        job: None,
-        parent: None,
-        problems: 0,
-        mirrored: false,
-        counts: SnapshotCounts::default(),
         program: "test".to_owned(),
+        ..Snapshot::bare(SnapshotId([0; 16]), ChunkId([0; 32]), time)
     }
 }
 

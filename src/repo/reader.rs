@@ -223,26 +223,27 @@ impl<'r> ChunkReader<'r> {
     ) -> Result<(), RepositoryError> {
         let location = self.locate(id)?;
         match self.read_at(&location, kind, id, out) {
-            Err(error) if error.is_damage() => self.read_elsewhere(error, kind, id, out),
+            Err(error) if error.is_damage() => {
+                let found = self.read_elsewhere(kind, id, out)?;
+                let repository = self.repository();
+                let found = found
+                    || repository.follow_prune(location.pack)?
+                        && self.read_elsewhere(kind, id, out)?;
+                if found { Ok(()) } else { Err(error) }
+            }
             result => result,
         }
     }
 
-    /// Tries the other packs that hold the same chunk.
+    /// Tries all packs that hold the same chunk; whether one of them had it.
     fn read_elsewhere(
         &mut self,
-        first: RepositoryError,
         kind: ChunkKind,
         id: &ChunkId,
         out: &mut Vec<u8>,
-    ) -> Result<(), RepositoryError> {
+    ) -> Result<bool, RepositoryError> {
         let places = self.repository().locate_all(id)?;
-        for place in places {
-            if self.read_at(&place, kind, id, out).is_ok() {
-                return Ok(());
-            }
-        }
-        Err(first)
+        Ok(places.iter().any(|place| self.read_at(place, kind, id, out).is_ok()))
     }
 
     fn read_at(

@@ -1,7 +1,7 @@
 //! Loading the index, bringing it up to date with what the repository holds now, and making it anew
 //! when it turns out that the cached one cannot be used.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 
 use super::index::{CacheFolder, Index, Location, NewPack, UnusableIndex};
@@ -19,10 +19,7 @@ impl Repository {
     /// When the repository cannot be listed or read. A cache that cannot be used is set aside and
     /// made anew, with a note.
     pub fn load_index(&self) -> Result<(), RepositoryError> {
-        let index = match self.up_to_date_index(self.cache_folder()) {
-            Err(RepositoryError::Index(unusable)) => self.new_index(&unusable)?,
-            result => result?,
-        };
+        let index = self.latest_index()?;
         *self.index_mut() = index;
         Ok(())
     }
@@ -38,6 +35,28 @@ impl Repository {
     /// The folder of the client's own, derived data about this repository, if there is one.
     pub fn cache_folder(&self) -> Option<CacheFolder> {
         self.cache_base.as_ref().map(|base| CacheFolder::new(base, self.id()))
+    }
+
+    /// Brings the index up to date when `pack`, which it knows, is not there any more: a pruner has
+    /// stored elsewhere what is needed of it. Of many readers who notice, one does it. Whether the
+    /// pack was gone.
+    pub(super) fn follow_prune(&self, pack: PackId) -> Result<bool, RepositoryError> {
+        if self.has(ObjectName::pack(pack))? {
+            return Ok(false);
+        }
+        let mut index = self.index_mut();
+        if index.pack_len(&pack).is_some() {
+            *index = self.latest_index()?;
+        }
+        Ok(true)
+    }
+
+    /// The cached index, brought up to date, or a new one.
+    fn latest_index(&self) -> Result<Index, RepositoryError> {
+        match self.up_to_date_index(self.cache_folder()) {
+            Err(RepositoryError::Index(unusable)) => self.new_index(&unusable),
+            result => result,
+        }
     }
 
     fn up_to_date_index(&self, folder: Option<CacheFolder>) -> Result<Index, RepositoryError> {
@@ -130,6 +149,15 @@ impl Repository {
         self.ask_index(|index| index.locate(id))
     }
 
+    /// All packs that are there, with their lengths.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub fn list_packs(&self) -> Result<BTreeMap<PackId, u64>, RepositoryError> {
+        let objects = self.storage().list(ObjectKind::Pack)?.objects;
+        Ok(objects.into_iter().map(|(name, len)| (PackId(name.id), len)).collect())
+    }
+
     /// From now on no chunk of these packs counts as present for whoever stores something.
     pub fn condemn(&self, packs: &[PackId]) {
         self.index_mut().condemn(packs);
@@ -183,9 +211,7 @@ impl Refresh<'_> {
         damaged.iter().for_each(|mark| repository.report(mark.object, &mark.error));
         let segments = storage.list(ObjectKind::Segment)?.objects;
         let segments = segments.into_iter().map(|(name, _)| SegmentId(name.id)).collect();
-        let packs = storage.list(ObjectKind::Pack)?.objects;
-        let packs: HashMap<PackId, u64> =
-            packs.into_iter().map(|(name, len)| (PackId(name.id), len)).collect();
+        let packs = repository.list_packs()?;
         for segment in self.drop_what_is_gone(&packs, &segments)? {
             self.take_in_segment(segment, &packs)?;
         }
@@ -198,7 +224,7 @@ impl Refresh<'_> {
     /// Drops what the repository no longer has, and returns the segments that are new.
     fn drop_what_is_gone(
         &mut self,
-        packs: &HashMap<PackId, u64>,
+        packs: &BTreeMap<PackId, u64>,
         segments: &HashSet<SegmentId>,
     ) -> Result<Vec<SegmentId>, UnusableIndex> {
         let known: HashSet<SegmentId> = self.index.segments()?.into_iter().collect();
@@ -220,7 +246,7 @@ impl Refresh<'_> {
     fn take_in_segment(
         &mut self,
         id: SegmentId,
-        packs: &HashMap<PackId, u64>,
+        packs: &BTreeMap<PackId, u64>,
     ) -> Result<(), RepositoryError> {
         let listed = match self.repository.read_segment(id) {
             Ok(listed) => listed,
@@ -248,13 +274,12 @@ impl Refresh<'_> {
 
     /// Takes in packs that no segment lists: an interrupted run left them, and nothing that was
     /// packed is lost.
-    fn adopt_packs(&mut self, packs: &HashMap<PackId, u64>) -> Result<(), RepositoryError> {
-        let mut unknown: Vec<(PackId, u64)> = packs
+    fn adopt_packs(&mut self, packs: &BTreeMap<PackId, u64>) -> Result<(), RepositoryError> {
+        let unknown: Vec<(PackId, u64)> = packs
             .iter()
             .filter(|(id, _)| self.index.pack_len(id).is_none())
             .map(|(id, len)| (*id, *len))
             .collect();
-        unknown.sort_unstable();
         let mut reader = PackReader::new(self.repository);
         for (id, len) in unknown {
             match reader.footer(id, len) {
@@ -262,7 +287,7 @@ impl Refresh<'_> {
                     self.index.add(None, &[NewPack { id, len, encoded, footer }])?;
                 }
                 Err(error) if error.is_damage() => {
-                    if self.still_there(id)? {
+                    if self.repository.has(ObjectName::pack(id))? {
                         self.repository.report(ObjectName::pack(id), &error);
                     }
                 }
@@ -270,14 +295,5 @@ impl Refresh<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Whether a pack was not deleted since the packs were listed.
-    fn still_there(&self, id: PackId) -> Result<bool, RepositoryError> {
-        match self.repository.storage().len(ObjectName::pack(id)) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind == StorageErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error.into()),
-        }
     }
 }

@@ -43,11 +43,9 @@ impl Presence {
     }
 }
 
-/// What is known of one of the two copies of a snapshot's record.
+/// Why one of the two copies of a snapshot's record cannot be read.
 #[derive(Debug)]
 pub enum CopyState {
-    /// It can be read.
-    Whole,
     /// It is not there, and nothing explains that.
     Missing,
     /// It is there and cannot be used.
@@ -143,36 +141,35 @@ impl Repository {
     ) -> Result<(), RepositoryError> {
         let (name, copy_name) = (ObjectName::snapshot(id), ObjectName::snapshot_copy(id));
         let first = self.read_copy(name, id)?;
-        let look_at_copy = both || first.is_err();
-        let second = match look_at_copy {
-            true => self.read_copy(copy_name, id)?,
-            false => Err(CopyState::Whole),
+        let second = match both || first.is_err() {
+            true => Some(self.read_copy(copy_name, id)?),
+            false => None,
         };
         let explained = listed.tentative.contains(&id);
         match (first, second) {
             (Ok(snapshot), second) => {
                 let missed = match second {
-                    Ok(copy) if copy == snapshot => None,
-                    Ok(_) => Some(CopyState::Damaged(differs(copy_name))),
-                    Err(CopyState::Whole) => None,
-                    Err(CopyState::Missing) if explained || !snapshot.mirrored => None,
-                    Err(state) => Some(state),
+                    None => None,
+                    Some(Ok(copy)) if copy == snapshot => None,
+                    Some(Ok(_)) => Some(CopyState::Damaged(differs(copy_name))),
+                    Some(Err(CopyState::Missing)) if explained || !snapshot.mirrored => None,
+                    Some(Err(state)) => Some(state),
                 };
                 found.lost_copies.extend(missed.map(|state| (copy_name, state)));
                 found.snapshots.push(snapshot);
             }
-            (Err(state), Ok(snapshot)) => {
+            (Err(state), Some(Ok(snapshot))) => {
                 found.lost_copies.push((name, state));
                 found.snapshots.push(snapshot);
             }
-            (Err(CopyState::Damaged(error)), Err(_)) => {
+            (Err(CopyState::Damaged(error)), _) => {
                 found.damaged.push(Damaged { object: name, error });
             }
-            (Err(_), Err(CopyState::Damaged(error))) => {
+            (Err(_), Some(Err(CopyState::Damaged(error)))) => {
                 found.damaged.push(Damaged { object: copy_name, error });
             }
             // Both are gone: removed since they were listed.
-            (Err(_), Err(_)) => {}
+            (Err(_), _) => {}
         }
         Ok(())
     }

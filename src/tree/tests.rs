@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::crypto::passphrase::KdfCosts;
-use crate::format::entry::{Content, ContentItem, Entry, EntryKind, Metadata, Owner, Timestamp};
+use crate::format::entry::{Content, ContentItem, Entry, EntryKind, Metadata, Timestamp};
 use crate::repo::{InitOptions, PackClass, Unlock, Writer};
 use crate::storage::MemoryStorage;
 
@@ -31,19 +31,10 @@ pub(crate) fn repository() -> Arc<Repository> {
 fn entry(path: &str, version: u64) -> Entry {
     let time = Timestamp { seconds: i64::try_from(version).unwrap(), nanos: 0 };
     let meta = Metadata {
-        kind: EntryKind::File,
-        mode: 0o644,
-        owner: Arc::new(Owner::default()),
-        mtime: time,
-        ctime: time,
         inode: version,
         filesystem: 1,
-        links: 1,
         size: 3,
-        device: 0,
-        xattrs: Arc::new([]),
-        target: Box::default(),
-        unsettled: false,
+        ..Metadata::bare(EntryKind::File, 0o644, time)
     };
     Entry { path: path.as_bytes().into(), meta, content: Content::Inline(b"abc"[..].into()) }
 }

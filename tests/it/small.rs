@@ -13,7 +13,7 @@ use gabion::crypto::key_file::KeyFile;
 use gabion::crypto::passphrase::{KdfCosts, Passphrase};
 use gabion::crypto::seal::seal_object;
 use gabion::event::{Event, Observer, Recorder};
-use gabion::format::entry::{Content, ContentItem, Entry, EntryKind, Metadata, Owner, Timestamp};
+use gabion::format::entry::{Content, ContentItem, Entry, EntryKind, Metadata, Timestamp};
 use gabion::format::snapshot::{Mark, Moment, RawBytes, Snapshot, SnapshotCounts};
 use gabion::id::SnapshotId;
 use gabion::repo::{InitOptions, PackClass, Repository, RepositoryError, Unlock, Writer};
@@ -89,19 +89,10 @@ pub(crate) fn files<const N: usize>(list: [(&str, Vec<u8>); N]) -> Files {
 
 fn entry(path: &str, size: usize, content: Content) -> Entry {
     let meta = Metadata {
-        kind: EntryKind::File,
-        mode: 0o644,
-        owner: Arc::new(Owner::default()),
-        mtime: Timestamp::default(),
-        ctime: Timestamp::default(),
         inode: 1,
         filesystem: 1,
-        links: 1,
         size: size as u64,
-        device: 0,
-        xattrs: Arc::new([]),
-        target: Box::default(),
-        unsettled: false,
+        ..Metadata::bare(EntryKind::File, 0o644, Timestamp::default())
     };
     Entry { path: path.as_bytes().into(), meta, content }
 }
@@ -139,20 +130,9 @@ pub(crate) fn store(
     writer.checkpoint()?;
     let moment = Moment { seconds, nanos: 0 };
     Ok(Snapshot {
-        id: SnapshotId::random(),
-        root,
-        time: moment,
-        scan_started: moment,
         host: "box".to_owned(),
         user: "me".to_owned(),
         paths: vec![RawBytes(b"/".to_vec())],
-        streams: Vec::new(),
-        tags: Vec::new(),
-        pinned: false,
-        formerly: Vec::new(),
-        job: None,
-        parent: None,
-        problems: 0,
         mirrored: true,
         counts: SnapshotCounts {
             entries: totals.entries,
@@ -160,6 +140,7 @@ pub(crate) fn store(
             ..SnapshotCounts::default()
         },
         program: "0".to_owned(),
+        ..Snapshot::bare(SnapshotId::random(), root, moment)
     })
 }
 

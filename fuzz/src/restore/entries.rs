@@ -206,21 +206,7 @@ fn file_content(bytes: &mut Bytes<'_>, stored: &Stored, longest_hole: u64) -> (C
 
 fn metadata(kind: EntryKind, odd: bool, bytes: &mut Bytes<'_>) -> Metadata {
     let time = Timestamp { seconds: 1_000_000, nanos: 5 };
-    let mut meta = Metadata {
-        kind,
-        mode: 0o755,
-        owner: Arc::new(Owner::default()),
-        mtime: time,
-        ctime: time,
-        inode: 1,
-        filesystem: 1,
-        links: 1,
-        size: 0,
-        device: 0,
-        xattrs: Arc::new([]),
-        target: Box::default(),
-        unsettled: false,
-    };
+    let mut meta = Metadata { inode: 1, filesystem: 1, ..Metadata::bare(kind, 0o755, time) };
     if !odd {
         return meta;
     }

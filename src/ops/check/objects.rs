@@ -139,7 +139,7 @@ fn check_snapshots(report: &Report<'_>) -> Result<Vec<Snapshot>, OpError> {
 fn lost_copy(state: CopyState) -> Result<String, OpError> {
     match state {
         CopyState::Damaged(error) => report::reason(error),
-        CopyState::Missing | CopyState::Whole => Ok("it is missing".to_owned()),
+        CopyState::Missing => Ok("it is missing".to_owned()),
     }
 }
 

@@ -3,9 +3,9 @@
 use super::*;
 use crate::crypto::ChunkKind;
 use crate::event::Recorder;
-use crate::format::entry::{Content, ContentItem, Entry, EntryKind, Metadata, Owner, Timestamp};
+use crate::format::entry::{Content, ContentItem, Entry, EntryKind, Metadata, Timestamp};
 use crate::format::page::{ContentChild, ContentPage, Leaf, PageRef, Upper};
-use crate::format::snapshot::{Moment, Snapshot, SnapshotCounts};
+use crate::format::snapshot::{Moment, Snapshot};
 use crate::id::{ChunkId, SnapshotId};
 use crate::repo::{InitOptions, PackClass, Unlock, Writer};
 use crate::storage::{MemoryStorage, ObjectKind, ObjectName};
@@ -78,25 +78,7 @@ impl Lab {
 
     fn confirm(&self, root: ChunkId) -> SnapshotId {
         let moment = Moment { seconds: 0, nanos: 0 };
-        let snapshot = Snapshot {
-            id: SnapshotId::random(),
-            root,
-            time: moment,
-            scan_started: moment,
-            host: String::new(),
-            user: String::new(),
-            paths: Vec::new(),
-            streams: Vec::new(),
-            tags: Vec::new(),
-            pinned: false,
-            formerly: Vec::new(),
-            job: None,
-            parent: None,
-            problems: 0,
-            mirrored: false,
-            counts: SnapshotCounts::default(),
-            program: String::new(),
-        };
+        let snapshot = Snapshot::bare(SnapshotId::random(), root, moment);
         self.repository.confirm(&snapshot).unwrap();
         snapshot.id
     }
@@ -135,19 +117,10 @@ impl Lab {
 
 fn entry(path: &str, size: u64, content: Content) -> Entry {
     let meta = Metadata {
-        kind: EntryKind::File,
-        mode: 0o644,
-        owner: Arc::new(Owner::default()),
-        mtime: Timestamp::default(),
-        ctime: Timestamp::default(),
         inode: 1,
         filesystem: 1,
-        links: 1,
         size,
-        device: 0,
-        xattrs: Arc::new([]),
-        target: Box::default(),
-        unsettled: false,
+        ..Metadata::bare(EntryKind::File, 0o644, Timestamp::default())
     };
     Entry { path: path.as_bytes().into(), meta, content }
 }

@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 
 use super::Prune;
 use super::view::View;
-use crate::id::{PackId, SessionId};
+use crate::id::SessionId;
 use crate::ops::OpError;
-use crate::repo::RepositoryError;
-use crate::storage::ObjectKind;
 
 /// A session of another machine that did nothing for so long, by this machine's clock and in the
 /// eyes of two prunes at least, is given up. If it lives, it notices and looks again.
@@ -73,11 +71,13 @@ impl Prune<'_> {
     ) -> Result<Vec<SessionId>, OpError> {
         let text = self.recall(SESSIONS).unwrap_or_default();
         let before: BTreeMap<&str, Watched> = text.lines().filter_map(watched).collect();
+        let uploaded = self.repository.list_packs()?;
         let now = (self.options.clock)().seconds;
         let mut seen = String::new();
         let mut still = Vec::new();
         for id in ids {
-            let packs = self.packs_of(id)?;
+            // While it works there are ever more.
+            let packs = uploaded.keys().filter(|pack| pack.is_of_session(id)).count() as u64;
             let known = before.get(&*id.to_string()).filter(|known| known.packs == packs);
             let since = known.map_or(now, |known| known.since.min(now));
             if now - since >= GIVEN_UP_AFTER_SECONDS {
@@ -87,14 +87,6 @@ impl Prune<'_> {
         }
         self.remember(SESSIONS, &seen);
         Ok(still)
-    }
-
-    /// How many packs a session has uploaded: while it works there are ever more.
-    fn packs_of(&self, session: SessionId) -> Result<u64, OpError> {
-        let listing = self.repository.storage().list(ObjectKind::Pack);
-        let packs = listing.map_err(RepositoryError::from)?.objects;
-        let its = packs.iter().filter(|(name, _)| PackId(name.id).is_of_session(session));
-        Ok(its.count() as u64)
     }
 }
 

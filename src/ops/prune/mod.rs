@@ -64,6 +64,29 @@ pub struct PruneOptions {
     pub interrupted: Arc<AtomicBool>,
 }
 
+impl PruneOptions {
+    /// What is done when nothing more is said: dead bytes stay up to a twentieth of the live ones,
+    /// and nobody is known to have ended.
+    pub fn new(host: String, clock: fn() -> Timestamp, threads: usize) -> Self {
+        Self {
+            max_unused: 0.05,
+            max_repack: None,
+            late_at: None,
+            dry_run: false,
+            without: HashSet::new(),
+            accept_fewer: false,
+            drop_unfinished: false,
+            host,
+            identity: None,
+            clock,
+            has_ended: |_| false,
+            compression: 1,
+            threads,
+            interrupted: Arc::default(),
+        }
+    }
+}
+
 /// What was done. Lengths are stored bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PruneSummary {

@@ -167,15 +167,9 @@ pub(super) fn remove_finished_marks(prune: &Prune<'_>) -> Result<(), OpError> {
         return Ok(());
     }
     // Packs are listed after the marks: a pack that is not among them was deleted for good.
-    let listing = repository.storage().list(crate::storage::ObjectKind::Pack);
-    let present: HashSet<PackId> = listing
-        .map_err(RepositoryError::from)?
-        .objects
-        .into_iter()
-        .map(|(name, _)| PackId(name.id))
-        .collect();
+    let present = repository.list_packs()?;
     for (name, mark) in marks {
-        if !mark.packs.iter().any(|pack| present.contains(pack)) {
+        if !mark.packs.iter().any(|pack| present.contains_key(pack)) {
             prune.delete(name)?;
         }
     }

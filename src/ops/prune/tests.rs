@@ -1,5 +1,7 @@
 //! Prune, on repositories in memory: what goes, what stays, and what of it survives being cut off.
 
+mod cut_off;
+
 use super::*;
 use crate::event::Recorder;
 use crate::format::snapshot::{Mark, Root, Snapshot};
@@ -9,27 +11,7 @@ use crate::storage::MemoryStorage;
 use crate::tree::PageReader;
 
 pub(super) fn options() -> PruneOptions {
-    PruneOptions {
-        max_unused: 0.05,
-        max_repack: None,
-        late_at: None,
-        dry_run: false,
-        without: HashSet::new(),
-        accept_fewer: false,
-        drop_unfinished: false,
-        host: "host".to_owned(),
-        identity: None,
-        clock: || Timestamp { seconds: 1_000_000, nanos: 0 },
-        has_ended: |_| false,
-        compression: 1,
-        threads: 2,
-        interrupted: Arc::new(AtomicBool::new(false)),
-    }
-}
-
-/// Opens what is in `storage` anew, as another process would.
-fn reopened(made: &TestRepository) -> TestRepository {
-    made.reopen()
+    PruneOptions::new("host".to_owned(), || Timestamp { seconds: 1_000_000, nanos: 0 }, 2)
 }
 
 fn confirmed(made: &TestRepository, files: &TestTree) -> Snapshot {
@@ -52,7 +34,7 @@ fn count(storage: &MemoryStorage, kind: ObjectKind) -> usize {
 
 /// Every byte of every snapshot is there and the check finds nothing.
 fn assert_sound(made: &TestRepository, snapshots: &[(&Snapshot, &TestTree)]) {
-    let made = reopened(made);
+    let made = made.reopen();
     let (found, damaged) = made.repository.snapshots().unwrap();
     assert!(damaged.is_empty());
     for (snapshot, files) in snapshots {
@@ -129,7 +111,7 @@ fn of_two_copies_of_a_chunk_one_stays() {
     let other = made.reopen();
     let (first, second) = (confirmed(&made, &same), confirmed(&other, &same));
     let packs = count(&made.storage, ObjectKind::Pack);
-    let made = reopened(&made);
+    let made = made.reopen();
     assert_eq!(pruned(&made, &options()).packs_deleted, packs as u64 / 2);
     assert_sound(&made, &[(&first, &same), (&second, &same)]);
 }
@@ -247,7 +229,7 @@ fn a_needed_chunk_in_a_condemned_pack_alone_is_stored_again_before_the_pack_goes
     let packs: Vec<PackId> = made.packs().iter().map(|(name, _)| PackId(name.id)).collect();
     let mark = Mark { session: SessionId::random(), packs: packs.clone(), waits_for: None };
     made.repository.publish_mark(&mark).unwrap();
-    let made = reopened(&made);
+    let made = made.reopen();
     let summary = pruned(&made, &options());
     assert_eq!(summary.packs_deleted, packs.len() as u64);
     assert!(made.packs().iter().all(|(name, _)| !packs.contains(&PackId(name.id))));
@@ -263,7 +245,7 @@ fn nothing_is_deleted_when_it_is_not_known_what_is_needed() {
     forget(&made, &first);
     let refused = |what: &str| {
         let before = made.storage.names();
-        let made = reopened(&made);
+        let made = made.reopen();
         let error = prune(&made.repository, &options()).unwrap_err();
         assert_eq!(made.storage.names(), before, "{what}");
         error.to_string()
@@ -282,14 +264,14 @@ fn nothing_is_deleted_when_it_is_not_known_what_is_needed() {
     made.storage.put(mark, *b"rubbish");
     refused("a mark");
     made.storage.remove(mark);
-    let location = reopened(&made).repository.index().locate(&second.root).unwrap().unwrap();
+    let location = made.reopen().repository.index().locate(&second.root).unwrap().unwrap();
     let pack = ObjectName::pack(location.pack);
     let bytes = made.storage.get(pack).unwrap();
     made.storage.remove(pack);
     let said = refused("a pack");
     assert!(said.contains("is not whole") || said.contains("is missing"), "{said}");
     made.storage.put(pack, bytes);
-    pruned(&reopened(&made), &options());
+    pruned(&made.reopen(), &options());
     assert_sound(&made, &[(&second, &b)]);
 }
 
@@ -305,122 +287,6 @@ fn many_small_packs_become_one() {
     let all: Vec<_> = snapshots.iter().zip(&trees).collect();
     assert_sound(&made, &all);
     assert_eq!(pruned(&made, &options()).packs_rewritten, 0, "and stay one");
-}
-
-/// Storage that fails for good from the n-th change on: the process died there.
-#[derive(Debug)]
-struct Mortal {
-    storage: MemoryStorage,
-    left: std::sync::atomic::AtomicI64,
-}
-
-impl Mortal {
-    fn step(&self) -> Result<(), crate::storage::StorageError> {
-        match self.left.fetch_sub(1, Ordering::SeqCst) {
-            left if left > 0 => Ok(()),
-            _ => Err(crate::storage::StorageError::new("do", "this", StorageErrorKind::Other)),
-        }
-    }
-}
-
-impl crate::storage::Storage for Mortal {
-    fn create(
-        &self,
-        name: ObjectName,
-        len: Option<u64>,
-    ) -> Result<Box<dyn crate::storage::PendingObject>, crate::storage::StorageError> {
-        self.step()?;
-        self.storage.create(name, len)
-    }
-
-    fn read(&self, name: ObjectName, limit: u64) -> Result<Vec<u8>, crate::storage::StorageError> {
-        self.storage.read(name, limit)
-    }
-
-    fn read_range(
-        &self,
-        name: ObjectName,
-        offset: u64,
-        buffer: &mut [u8],
-    ) -> Result<(), crate::storage::StorageError> {
-        self.storage.read_range(name, offset, buffer)
-    }
-
-    fn len(&self, name: ObjectName) -> Result<u64, crate::storage::StorageError> {
-        self.storage.len(name)
-    }
-
-    fn modified(
-        &self,
-        name: ObjectName,
-    ) -> Result<std::time::SystemTime, crate::storage::StorageError> {
-        self.storage.modified(name)
-    }
-
-    fn list(
-        &self,
-        kind: ObjectKind,
-    ) -> Result<crate::storage::Listing, crate::storage::StorageError> {
-        self.storage.list(kind)
-    }
-
-    fn delete(&self, name: ObjectName) -> Result<(), crate::storage::StorageError> {
-        self.step()?;
-        self.storage.delete(name)
-    }
-
-    fn verify_place(&self) -> Result<(), crate::storage::StorageError> {
-        Ok(())
-    }
-
-    fn sweep_abandoned(&self) -> Result<u64, crate::storage::StorageError> {
-        Ok(0)
-    }
-}
-
-#[test]
-fn cut_off_after_any_change_nothing_is_lost_and_the_next_run_finishes() {
-    let made = TestRepository::new();
-    let trees: Vec<TestTree> = (1..=6).map(|seed| files(seed, 12)).collect();
-    let snapshots: Vec<Snapshot> = trees.iter().map(|tree| confirmed(&made, tree)).collect();
-    snapshots[..3].iter().for_each(|snapshot| forget(&made, snapshot));
-    let kept: Vec<_> = snapshots.iter().zip(&trees).skip(3).collect();
-    let finished = copy_of(&made.storage);
-    let whole = pruned(&opened(finished.clone()), &options());
-    assert!(whole.packs_deleted > 2 && whole.packs_rewritten > 0, "{whole:?}");
-    for left in 0.. {
-        let storage = copy_of(&made.storage);
-        let mortal = Mortal { storage: storage.clone(), left: left.into() };
-        let unlock = crate::repo::Unlock::Nothing;
-        let place = Arc::new(mortal);
-        let repository =
-            Repository::open(place, "memory", &unlock, None, Arc::new(Recorder::default()));
-        let died = prune(&Arc::new(repository.unwrap()), &options()).is_err();
-        let next = opened(storage);
-        assert_sound(&next, &kept);
-        let summary = pruned(&next, &PruneOptions { has_ended: |_| true, ..options() });
-        assert_sound(&next, &kept);
-        assert!(summary.bytes_after <= whole.bytes_after * 11 / 10, "{left}: {summary:?}");
-        for kind in [ObjectKind::Mark, ObjectKind::Session, ObjectKind::Root] {
-            assert_eq!(count(&next.storage, kind), 0, "{left}: {kind:?}");
-        }
-        if !died {
-            assert!(left > 10);
-            break;
-        }
-    }
-}
-
-fn copy_of(storage: &MemoryStorage) -> MemoryStorage {
-    let copy = MemoryStorage::new();
-    for name in storage.names() {
-        copy.put(name, storage.get(name).unwrap());
-    }
-    copy
-}
-
-fn opened(storage: MemoryStorage) -> TestRepository {
-    TestRepository { storage, ..TestRepository::new() }.reopen()
 }
 
 #[test]
@@ -464,4 +330,24 @@ fn a_list_that_lost_most_snapshots_is_not_believed() {
     assert!(error.contains("3 of the 5 snapshots"), "{error}");
     assert_eq!(made.storage.names(), before);
     assert!(with_cache(true).unwrap().packs_deleted > 0);
+}
+
+/// Who has read the index before a prune finds what the prune moved.
+#[test]
+fn a_reader_follows_what_a_prune_moves() {
+    let made = TestRepository::new();
+    let (old, new) = (files(1, 20), files(2, 30));
+    let (first, second) = (confirmed(&made, &old), confirmed(&made, &new));
+    let reader = made.reopen();
+    forget(&made, &first);
+    // The second snapshot needs a chunk of the first one's pack, which is stored again.
+    assert_eq!(pruned(&made, &options()).packs_rewritten, 1);
+    let mut chunks = crate::repo::ChunkReader::new(&reader.repository);
+    for piece in noise(0, 5 * CHUNK).chunks(CHUNK) {
+        let kind = crate::crypto::ChunkKind::Content;
+        let mut found = Vec::new();
+        chunks.read(kind, &reader.repository.keys().chunk_id(kind, piece), &mut found).unwrap();
+        assert!(found == piece);
+    }
+    assert_sound(&made, &[(&second, &new)]);
 }

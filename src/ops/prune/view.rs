@@ -8,7 +8,7 @@ use crate::format::snapshot::Root;
 use crate::id::{ChunkId, PackId, SessionId, SnapshotId};
 use crate::ops::OpError;
 use crate::repo::{Damaged, RepositoryError};
-use crate::storage::{ObjectKind, ObjectName};
+use crate::storage::ObjectName;
 use crate::tree::{Bits, Reach};
 
 /// A tree that must stay.
@@ -42,7 +42,7 @@ impl<'r> View<'r> {
         let mut view = View {
             reach: Reach::new(repository),
             walked: BTreeSet::new(),
-            packs: list_packs(prune)?,
+            packs: prune.repository.list_packs()?,
             marked,
             sessions,
         };
@@ -54,7 +54,7 @@ impl<'r> View<'r> {
     /// something that was counted on is condemned by somebody else, or gone.
     pub(super) fn look_again(&mut self, prune: &Prune<'r>) -> Result<(), OpError> {
         let marked = marked_packs(prune)?;
-        let packs = list_packs(prune)?;
+        let packs = prune.repository.list_packs()?;
         let shaken = self.reach.counted_on().any(|pack| {
             marked.contains(pack) && !self.marked.contains(pack) || !packs.contains_key(pack)
         });
@@ -119,7 +119,7 @@ impl<'r> View<'r> {
 
     /// Takes in packs that this process added, and that stranded chunks lie in them now.
     pub(super) fn stranded_were_stored(&mut self, prune: &Prune<'r>) -> Result<(), OpError> {
-        self.packs = list_packs(prune)?;
+        self.packs = prune.repository.list_packs()?;
         Ok(self.reach.stranded_were_stored()?)
     }
 
@@ -142,12 +142,6 @@ impl<'r> View<'r> {
     pub(super) fn has_snapshot(&self, id: &str) -> bool {
         id.parse().is_ok_and(|id| self.snapshot_ids().any(|known| known == id))
     }
-}
-
-fn list_packs(prune: &Prune<'_>) -> Result<BTreeMap<PackId, u64>, OpError> {
-    let listing = prune.repository.storage().list(ObjectKind::Pack);
-    let objects = listing.map_err(RepositoryError::from)?.objects;
-    Ok(objects.into_iter().map(|(name, len)| (PackId(name.id), len)).collect())
 }
 
 fn marked_packs(prune: &Prune<'_>) -> Result<HashSet<PackId>, OpError> {

@@ -11,7 +11,6 @@ use crate::id::{ChunkId, PackId, SessionId, SnapshotId};
 use crate::ops::OpError;
 use crate::ops::store_again::store_again;
 use crate::repo::{Presence, Repository, RepositoryError, Writer};
-use crate::storage::ObjectKind;
 use crate::tree::Reach;
 
 /// Looks at the marks after which a snapshot gives up: somebody prunes all the time.
@@ -177,12 +176,9 @@ impl Commit {
         if !self.repository.marks()?.is_empty() || self.was_revoked {
             return Ok(false);
         }
-        let listed =
-            self.repository.storage().list(ObjectKind::Pack).map_err(RepositoryError::from)?;
-        let present: HashSet<PackId> =
-            listed.objects.into_iter().map(|(name, _)| PackId(name.id)).collect();
+        let present = self.repository.list_packs()?;
         let mut needed = self.packs.iter().copied().chain(writer.relied_on());
-        Ok(needed.all(|pack| present.contains(&pack)))
+        Ok(needed.all(|pack| present.contains_key(&pack)))
     }
 
     /// A pruner took this process for dead. Under a new session, and a tentative root of that

@@ -138,21 +138,7 @@ fn judge(
 fn stream_entry(shared: &Shared, name: &str, size: u64, time: Timestamp) -> Entry {
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let owner: Arc<Owner> = shared.owners.owner(uid, gid);
-    let meta = Metadata {
-        kind: EntryKind::Stream,
-        mode: 0o600,
-        owner,
-        mtime: time,
-        ctime: time,
-        inode: 0,
-        filesystem: 0,
-        links: 1,
-        size,
-        device: 0,
-        xattrs: [].into(),
-        target: Box::default(),
-        unsettled: false,
-    };
+    let meta = Metadata { owner, size, ..Metadata::bare(EntryKind::Stream, 0o600, time) };
     Entry { path: name.as_bytes().into(), meta, content: Content::Empty }
 }
 

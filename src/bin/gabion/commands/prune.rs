@@ -1,6 +1,5 @@
 //! `gabion prune`: gives back the space of what no snapshot needs.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -116,20 +115,10 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
 /// How to prune when nothing is said about it.
 pub(crate) fn usual(session: &Session, interrupted: Arc<AtomicBool>) -> PruneOptions {
     PruneOptions {
-        max_unused: 0.05,
-        max_repack: None,
-        late_at: None,
-        dry_run: false,
-        without: HashSet::new(),
-        accept_fewer: false,
-        drop_unfinished: false,
-        host: machine::host(),
         identity: machine::identity(),
-        clock: machine::now,
         has_ended: machine::has_ended,
-        compression: 1,
-        threads: session.threads(),
         interrupted,
+        ..PruneOptions::new(machine::host(), machine::now, session.threads())
     }
 }
 
