@@ -12,7 +12,7 @@ use gabion::crypto::passphrase::KdfCosts;
 use gabion::format::entry::Entry;
 use gabion::format::page::{Leaf, PageRef, Upper};
 use gabion::format::path;
-use gabion::format::snapshot::{Moment, Snapshot, SnapshotCounts};
+use gabion::format::snapshot::{Moment, Snapshot};
 use gabion::id::{ChunkId, SnapshotId};
 use gabion::ops::restore::{Overwrite, RestoreOptions, restore};
 use gabion::repo::{InitOptions, PackClass, Repository, RepositoryError, Unlock, Worker, Writer};
