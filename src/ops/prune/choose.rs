@@ -17,7 +17,7 @@ pub(super) struct Usage {
     pub(super) class: PackClass,
     /// Its stored bytes.
     pub(super) len: u64,
-    /// The stored bytes of what is needed, about: a block's share is that of its plain bytes.
+    /// What of that is not dead, about: of a block, the share of the plain bytes that are needed.
     pub(super) live: u64,
 }
 

@@ -258,16 +258,16 @@ impl Prune<'_> {
         let Some(live) = view.live(&id) else { return Ok(None) };
         let footer = self.repository.index().pack_footer(&id).map_err(RepositoryError::from)?;
         let Some(pack) = footer else { return Ok(None) };
-        let mut bytes = 0;
+        let mut dead = 0;
         for block in &pack.footer.blocks {
             let chunks = pack.footer.chunks_of(block).iter().zip(block.first_chunk..);
-            let needed: u64 =
-                chunks.filter(|(_, at)| live.contains(*at)).map(|(c, _)| u64::from(c.len)).sum();
+            let unneeded = chunks.filter(|(_, at)| !live.contains(*at));
+            let unneeded: u64 = unneeded.map(|(chunk, _)| u64::from(chunk.len)).sum();
             let all = u64::from(block.plain_len).max(1);
-            bytes += u64::from(block.stored_len) * needed / all;
+            dead += u64::from(block.stored_len) * unneeded / all;
         }
         let class = rewrite::class_of(&pack.footer);
-        Ok(Some(Usage { id, class, len: pack.len, live: bytes }))
+        Ok(Some(Usage { id, class, len: pack.len, live: pack.len.saturating_sub(dead) }))
     }
 
     fn delete(&self, name: ObjectName) -> Result<(), RepositoryError> {
