@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use sources::stream_name;
+pub use sources::{sqlite_stream, stream_name};
 pub use values::{duration_text, parse_duration};
 
 use super::schedule::Schedule;

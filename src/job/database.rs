@@ -26,6 +26,19 @@ pub struct Surroundings<'a> {
     pub interrupted: &'a Arc<AtomicBool>,
 }
 
+/// Connects as a run would, and tells what answers; nothing for a command, which is not run.
+///
+/// # Errors
+/// When a program is missing, a password file is open to others, or a database does not answer.
+pub fn probe(config: &StreamConfig, interrupted: &AtomicBool) -> Result<Option<String>, OpError> {
+    match config {
+        StreamConfig::Postgresql(server) => postgresql::probe(server, interrupted).map(Some),
+        StreamConfig::Mariadb(server) => mariadb::probe(server, interrupted).map(Some),
+        StreamConfig::Sqlite(database) => sqlite::probe(database).map(Some),
+        StreamConfig::Command(_) => Ok(None),
+    }
+}
+
 /// The streams of a job, in the order in which they are to run. Servers are asked for their
 /// versions, and for their databases where all are wanted.
 ///

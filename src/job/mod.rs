@@ -8,4 +8,5 @@ pub mod database;
 pub mod hook;
 pub mod run;
 pub mod schedule;
+pub mod setup;
 pub mod state;

@@ -13,6 +13,7 @@ mod cli_jobs;
 mod cli_keys;
 mod cli_prune;
 mod cli_restore;
+mod cli_setup;
 mod cli_snapshot;
 mod damage;
 mod forget_op;

@@ -41,6 +41,28 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
+    /// The superuser's password, once passwords are required.
+    pub(crate) const PASSWORD: &str = "secret-word";
+
+    /// Lets nobody in any more without a password.
+    pub(crate) fn require_passwords(&self) {
+        let statement = format!("ALTER ROLE postgres PASSWORD '{}'", Self::PASSWORD);
+        self.sql("postgres", &statement);
+        #[expect(clippy::disallowed_methods, reason = "a server's own configuration")]
+        fs::write(self.data().join("pg_hba.conf"), "local all all scram-sha-256\n").unwrap();
+        self.control(&["reload"]);
+        // The server reads it when it comes to it.
+        let anybody = || {
+            let mut psql = Command::new(self.programs.join("psql"));
+            psql.args(["-Xwq", "-U", "postgres", "-d", "postgres", "-c", "SELECT 1", "-h"]);
+            psql.arg(self.host()).env_remove("PGPASSWORD").env("HOME", self.host());
+            psql.output().unwrap().status.success()
+        };
+        while anybody() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Makes a cluster and starts it.
     pub(crate) fn start() -> Self {
         let versions = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is not installed");
@@ -92,6 +114,7 @@ impl Postgres {
     #[track_caller]
     pub(crate) fn sql(&self, database: &str, statement: &str) -> String {
         let mut psql = Command::new(self.programs.join("psql"));
+        psql.env("PGPASSWORD", Self::PASSWORD);
         psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-h"]);
         run(psql.arg(self.host()).args(["-c", statement])).trim_end().to_owned()
     }

@@ -36,6 +36,7 @@ enum Command {
     Prune(commands::prune::Args),
     RebuildIndex(commands::rebuild_index::Args),
     Key(commands::key::Args),
+    Setup(Box<commands::setup::Args>),
     Run(commands::run::Args),
     Jobs(commands::jobs::Args),
     Status(commands::status::Args),
@@ -52,6 +53,7 @@ impl Command {
         !matches!(
             self,
             Self::Init(_)
+                | Self::Setup(_)
                 | Self::Run(_)
                 | Self::Jobs(_)
                 | Self::Status(_)
@@ -89,6 +91,7 @@ impl Cli {
             Command::Prune(args) => commands::prune::run(&session, &args),
             Command::RebuildIndex(args) => commands::rebuild_index::run(&session, &args),
             Command::Key(args) => commands::key::run(&session, &args),
+            Command::Setup(args) => commands::setup::run(&mut session, &args),
             Command::Run(args) => commands::run::run(&mut session, &args),
             Command::Jobs(args) => commands::jobs::run(&session, &args),
             Command::Status(args) => commands::status::run(&session, &args),

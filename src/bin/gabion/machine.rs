@@ -116,7 +116,7 @@ fn default_cache_folder() -> Option<PathBuf> {
 }
 
 /// The user's home; a schedule may start the program without any variables.
-fn home() -> Option<PathBuf> {
+pub(crate) fn home() -> Option<PathBuf> {
     let absolute = |path: PathBuf| Some(path).filter(|path| path.is_absolute());
     variable("HOME").map(PathBuf::from).and_then(absolute).or_else(|| {
         let user = nix::unistd::User::from_uid(nix::unistd::Uid::current()).ok().flatten();
@@ -138,6 +138,15 @@ pub(crate) fn configuration_files() -> Vec<PathBuf> {
     let own = base.or_else(|| Some(home()?.join(".config")));
     let own = own.map(|base| base.join("gabion/gabion.toml"));
     own.into_iter().chain([PathBuf::from("/etc/gabion/gabion.toml")]).collect()
+}
+
+/// Where a configuration of this user's is written: for the whole machine when the user is root,
+/// unless there is one of root's own already.
+pub(crate) fn own_configuration_file() -> Option<PathBuf> {
+    let files = configuration_files();
+    let there = files.iter().find(|file| file.exists());
+    let root = nix::unistd::Uid::effective().is_root();
+    there.or(if root { files.last() } else { files.first() }).cloned()
 }
 
 /// The kind of file system that `folder` lies on, if it is one on which a database cannot rely on

@@ -88,6 +88,16 @@ impl Session {
         self.global.config.as_deref().filter(|path| !path.as_os_str().is_empty())
     }
 
+    /// Takes `file` for the configuration from here on.
+    pub(crate) fn use_configuration_file(&mut self, file: &Path) {
+        self.global.config = Some(file.to_owned());
+    }
+
+    /// The repository that an option or variable names.
+    pub(crate) fn named_repository(&self) -> Option<&Path> {
+        self.named().ok()
+    }
+
     /// Uses the repository of the configuration.
     ///
     /// # Errors

@@ -97,7 +97,8 @@ fn stream_text(name: Text) -> Result<String, Wrong> {
     Ok(name.into_inner())
 }
 
-fn sqlite_stream(file: &Path) -> String {
+/// The name of an SQLite database's stream where none is given.
+pub fn sqlite_stream(file: &Path) -> String {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let endings = [SQLITE, ".sqlite3", ".db"];
     let stem = endings.iter().find_map(|ending| name.strip_suffix(ending));

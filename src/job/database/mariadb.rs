@@ -4,6 +4,7 @@
 use std::sync::atomic::AtomicBool;
 
 use super::tool::{ask, check_secret, failure, first_line, names, program};
+use crate::format::path::printable;
 use crate::format::snapshot::StreamOrigin;
 use crate::job::config::{Databases, MariadbConfig};
 use crate::ops::OpError;
@@ -59,6 +60,27 @@ pub(super) fn streams(
         }
     };
     Ok(databases.iter().map(source).collect())
+}
+
+/// Connects to each database and tells what answers.
+pub(super) fn probe(server: &MariadbConfig, interrupted: &AtomicBool) -> Result<String, OpError> {
+    check_secret(STREAM, server.defaults_file.as_deref(), "defaults-file")?;
+    find(server, ["mariadb-dump", "mysqldump"], interrupted)?;
+    let databases = match &server.databases {
+        Databases::Named(databases) => databases.clone(),
+        Databases::All => all(server, interrupted)?,
+    };
+    let (client, _) = find(server, ["mariadb", "mysql"], interrupted)?;
+    let mut version = String::new();
+    for database in &databases {
+        let program = connect(server, client)
+            .args(["--batch", "--skip-column-names", "--execute", "SELECT VERSION()", "--"])
+            .arg(database);
+        let answer = ask(&server.stream_of(database), &program, interrupted)?;
+        version = String::from_utf8_lossy(&answer).trim().to_owned();
+    }
+    let shown: Vec<String> = databases.iter().map(|name| printable(name.as_bytes())).collect();
+    Ok(format!("MariaDB {} ({})", printable(version.as_bytes()), shown.join(", ")))
 }
 
 /// The first of two programs that is there, with its version: MariaDB renamed them, MySQL did not.

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use super::tool::{ask, check_secret, failure, first_line, names, program};
+use crate::format::path::printable;
 use crate::format::snapshot::StreamOrigin;
 use crate::job::config::{Databases, PostgresqlConfig};
 use crate::ops::OpError;
@@ -36,9 +37,7 @@ pub(super) fn streams(
     let Some(first) = databases.first() else {
         return Err(failure(STREAM, "the server has no database that could be dumped"));
     };
-    let version = connect(server, "psql")
-        .args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", "SHOW server_version"])
-        .arg(database_argument(first));
+    let version = version_question(server, first);
     // What a server that is down has to say, its dump will tell.
     let version = first_line(STREAM, &version, interrupted)?;
     let version = version.map(|version| format!("PostgreSQL {version}"));
@@ -64,6 +63,33 @@ pub(super) fn streams(
         found.push(source(server.globals_stream(), &dumpall, None, program));
     }
     Ok(found)
+}
+
+/// Connects to each database and tells what answers.
+pub(super) fn probe(
+    server: &PostgresqlConfig,
+    interrupted: &AtomicBool,
+) -> Result<String, OpError> {
+    check_secret(STREAM, server.pgpass.as_deref(), "pgpass")?;
+    tool(server, "pg_dump", interrupted)?;
+    let databases = match &server.databases {
+        Databases::Named(databases) => databases.clone(),
+        Databases::All => all(server, interrupted)?,
+    };
+    let mut version = String::new();
+    for database in &databases {
+        let program = version_question(server, database);
+        let answer = ask(&server.stream_of(database), &program, interrupted)?;
+        version = String::from_utf8_lossy(&answer).trim().to_owned();
+    }
+    let shown: Vec<String> = databases.iter().map(|name| printable(name.as_bytes())).collect();
+    Ok(format!("PostgreSQL {} ({})", printable(version.as_bytes()), shown.join(", ")))
+}
+
+fn version_question(server: &PostgresqlConfig, database: &str) -> Program {
+    connect(server, "psql")
+        .args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", "SHOW server_version"])
+        .arg(database_argument(database))
 }
 
 /// What is known of a program that dumps.

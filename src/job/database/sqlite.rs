@@ -12,8 +12,11 @@ use std::time::Duration;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
+use super::tool::failure;
+use crate::format::path::printable;
 use crate::format::snapshot::StreamOrigin;
 use crate::job::config::SqliteConfig;
+use crate::ops::OpError;
 use crate::ops::snapshot::{StreamInput, StreamSource};
 
 /// Pages that are copied between two looks at whether the caller wishes to stop.
@@ -37,6 +40,29 @@ pub(super) fn stream(
     let reader = Later::NotYet { database: database.path.clone(), copy, interrupted };
     let input = StreamInput::Reader(Box::new(reader));
     StreamSource { origin: Some(origin), ..StreamSource::new(&database.stream, input) }
+}
+
+/// Opens the database as a run would, and tells what it is.
+pub(super) fn probe(database: &SqliteConfig) -> Result<String, OpError> {
+    let opened =
+        open(&database.path).map_err(|error| failure(&database.stream, error.to_string()))?;
+    drop(opened);
+    Ok(format!(
+        "SQLite {} ({})",
+        rusqlite::version(),
+        printable(database.path.as_os_str().as_encoded_bytes())
+    ))
+}
+
+/// Opens a database to be read, at one moment: without a transaction around it a copy in steps
+/// begins anew with every change, and need not end.
+fn open(database: &Path) -> Result<Connection, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let source = Connection::open_with_flags(database, flags)?;
+    source.busy_timeout(PATIENCE)?;
+    source.execute_batch("BEGIN")?;
+    source.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    Ok(source)
 }
 
 /// A copy that is made when the first byte is asked for.
@@ -83,13 +109,7 @@ impl From<rusqlite::Error> for Trouble {
 }
 
 fn fill(database: &Path, copy: &Path, interrupted: &AtomicBool) -> Result<(), Trouble> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let source = Connection::open_with_flags(database, flags)?;
-    source.busy_timeout(PATIENCE)?;
-    // One moment: without a transaction around it a copy in steps begins anew with every change,
-    // and need not end.
-    source.execute_batch("BEGIN")?;
-    source.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    let source = open(database)?;
     let mut target = Connection::open(copy)?;
     target.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
     {

@@ -87,7 +87,13 @@ const HOMES: &[(&str, &[&str])] = &[
     ("serde", &[]),
     (
         "serde_json",
-        &["src/crypto/text.rs", "src/format/snapshot.rs", "src/job/state.rs", COMMAND_LINE],
+        &[
+            "src/crypto/text.rs",
+            "src/format/snapshot.rs",
+            "src/job/setup/",
+            "src/job/state.rs",
+            COMMAND_LINE,
+        ],
     ),
     ("signal_hook", &[COMMAND_LINE]),
     ("thiserror", &[]),

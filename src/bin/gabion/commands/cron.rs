@@ -1,11 +1,12 @@
 //! `gabion cron`: the lines that make a schedule run the jobs.
 
+use std::io::Write as _;
 use std::path::Path;
 
 use gabion::job::config::{Configuration, Job};
 
 use crate::errors::{Exit, Failure};
-use crate::output::Output;
+use crate::output::{Output, OutputError};
 use crate::session::Session;
 use crate::{configuration, machine};
 
@@ -28,7 +29,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Form {
+pub(crate) enum Form {
     /// Lines for `crontab -e`
     Crontab,
     /// A file for /etc/cron.d
@@ -48,27 +49,35 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
             .map(|name| configuration::job(&configuration, name))
             .collect::<Result<_, _>>()?,
     };
-    let program = std::env::current_exe()
-        .map_err(|error| Failure::io("cannot tell where gabion itself lies", &error))?;
-    let words = command(&program, &configuration)?;
     let mut output = Output::new();
-    if args.print == Form::CronD {
-        output.line("MAILTO=root")?;
-    }
-    for job in jobs {
-        match args.print {
-            Form::Crontab => {
-                output.line(format!("{} {words} {}", job.schedule.crontab(), job.name))?;
-            }
-            Form::CronD => {
-                let (when, user) = (job.schedule.crontab(), machine::user());
-                output.line(format!("{when} {user} {words} {}", job.name))?;
-            }
-            Form::Systemd => output.line(units(job, &words))?,
-        }
-    }
+    output.write_all(lines(&configuration, &jobs, args.print)?.as_bytes()).map_err(OutputError)?;
     output.finish()?;
     Ok(Exit::Done)
+}
+
+/// What makes a schedule run `jobs`.
+pub(crate) fn lines(
+    configuration: &Configuration,
+    jobs: &[&Job],
+    form: Form,
+) -> Result<String, Failure> {
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::io("cannot tell where gabion itself lies", &error))?;
+    let words = command(&program, configuration)?;
+    let mut lines = String::new();
+    if form == Form::CronD {
+        lines.push_str("MAILTO=root\n");
+    }
+    for job in jobs {
+        let (when, name) = (job.schedule.crontab(), &job.name);
+        lines += &match form {
+            Form::Crontab => format!("{when} {words} {name}"),
+            Form::CronD => format!("{when} {} {words} {name}", machine::user()),
+            Form::Systemd => units(job, &words),
+        };
+        lines.push('\n');
+    }
+    Ok(lines)
 }
 
 /// The command without the job's name. Cron takes a `%` for the end of a line, and a shell, cron and

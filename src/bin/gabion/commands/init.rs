@@ -72,7 +72,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn make(
+/// Makes a repository in the folder `path`.
+pub(crate) fn make(
     path: &std::path::Path,
     place: &str,
     options: &InitOptions,

@@ -18,6 +18,7 @@ pub(crate) mod rebuild_index;
 pub(crate) mod restore;
 pub(crate) mod restore_into;
 pub(crate) mod run;
+pub(crate) mod setup;
 pub(crate) mod snapshot;
 pub(crate) mod snapshots;
 pub(crate) mod stats;

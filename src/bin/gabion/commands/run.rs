@@ -54,6 +54,7 @@ pub(crate) struct Args {
 /// Runs them.
 pub(crate) fn run(session: &mut Session, args: &Args) -> Result<Exit, Failure> {
     let configuration = configuration::read(session)?;
+    session.use_configured(&configuration.repository)?;
     let jobs: Vec<&Job> = match args.all {
         true => configuration.jobs.values().collect(),
         false => args
@@ -62,19 +63,23 @@ pub(crate) fn run(session: &mut Session, args: &Args) -> Result<Exit, Failure> {
             .map(|name| configuration::job(&configuration, name))
             .collect::<Result<_, _>>()?,
     };
-    session.use_configured(&configuration.repository)?;
     let state = args.state.folder()?;
+    run_jobs(session, &configuration, &jobs, &state, args.dry_run)
+}
+
+/// Runs jobs one after the other; the exit code is that of the first that failed.
+pub(crate) fn run_jobs(
+    session: &Session,
+    configuration: &Configuration,
+    jobs: &[&Job],
+    state: &StateFolder,
+    dry_run: bool,
+) -> Result<Exit, Failure> {
     let interrupted = session.interruption()?;
     let mut exit = Exit::Done;
     for job in jobs {
-        let run = Run {
-            session,
-            configuration: &configuration,
-            job,
-            state: &state,
-            stop: Arc::new(AtomicBool::new(false)),
-            dry_run: args.dry_run,
-        };
+        let stop = Arc::new(AtomicBool::new(false));
+        let run = Run { session, configuration, job, state, stop, dry_run };
         let ended = run.guarded(&interrupted)?;
         if exit == Exit::Done {
             exit = ended;

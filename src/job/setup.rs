@@ -1,0 +1,54 @@
+//! Setting a job up: what the machine shows of the systems that are to be kept, and the
+//! configuration file that answers make. Nothing is looked at here: the caller brings the texts.
+
+mod found;
+mod text;
+
+use std::path::{Path, PathBuf};
+
+use super::config::{ConfigError, Configuration, Keep, KeyPlace, StreamConfig};
+use super::schedule::Schedule;
+
+pub use found::{FoundAiida, backup_folder, file_system_root, pgpass_databases, profiles};
+
+/// What was answered: one repository and one job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answers {
+    /// The repository's folder.
+    pub repository: PathBuf,
+    /// What opens it; nothing for one that is not encrypted.
+    pub key: Option<KeyPlace>,
+    /// The job's name.
+    pub job: String,
+    /// Files and folders.
+    pub paths: Vec<PathBuf>,
+    /// Patterns of what is left out.
+    pub exclude: Vec<String>,
+    /// Databases.
+    pub streams: Vec<StreamConfig>,
+    /// When it runs.
+    pub schedule: Schedule,
+    /// What is kept.
+    pub keep: Keep,
+    /// Who is told of failures.
+    pub mail: Option<String>,
+    /// Stored bytes that are verified after each run, as the file writes them.
+    pub check_budget: Option<String>,
+}
+
+impl Answers {
+    /// The text of the configuration file, and what it means.
+    ///
+    /// # Errors
+    /// When an answer is nothing that the file may say, in the words in which the file would be
+    /// refused.
+    pub fn configuration(&self, file: &Path) -> Result<(String, Configuration), ConfigError> {
+        let text = text::of(self);
+        let configuration = Configuration::parse(&text, file)?;
+        Ok((text, configuration))
+    }
+}
+
+#[cfg(test)]
+#[path = "setup/tests.rs"]
+mod tests;
