@@ -97,6 +97,7 @@ fn repository() -> Arc<Repository> {
         costs: KdfCosts::default(),
         label: String::new(),
         now: "2026-11-22T00:00:00Z".to_owned(),
+        parity_per_mille: None,
     };
     Repository::init(&storage, "memory", &options).expect("a repository");
     let opened =

@@ -10,6 +10,7 @@ pub mod format;
 pub mod id;
 pub mod job;
 pub mod ops;
+pub mod parity;
 pub mod repo;
 pub mod source;
 pub mod storage;

@@ -10,13 +10,17 @@ use crate::crypto::header::Sealing;
 use crate::crypto::keys::{Keys, MasterKey};
 use crate::crypto::text;
 use crate::format::DecodeError;
+use crate::format::parity::{MAX_PARITY_LEN, MAX_PER_MILLE};
 use crate::id::RepositoryId;
 
 /// The newest format of a repository that is written and read.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// The features that a repository may require of its readers. Version 1 has none yet.
-const SUPPORTED_FEATURES: &[&str] = &[];
+/// Every pack has a parity object beside it.
+const PARITY: &str = "parity";
+
+/// The features that a repository may require of its readers.
+const SUPPORTED_FEATURES: &[&str] = &[PARITY];
 
 const WHAT: &str = "config";
 
@@ -97,6 +101,9 @@ pub struct Config {
     pub page_block_size: u32,
     /// Files of up to so many bytes sit in their entry.
     pub inline_size: u32,
+    /// Parity shards for every thousand data shards of a pack, exactly when packs have parity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parity_per_mille: Option<u32>,
     /// Who does not know one of these must not touch the repository.
     pub required_features: Vec<String>,
     /// Who does not know one of these may ignore it.
@@ -133,10 +140,23 @@ impl Config {
             block_size: 1 << 20,
             page_block_size: 256 << 10,
             inline_size: 64,
+            parity_per_mille: None,
             required_features: Vec::new(),
             optional_features: Vec::new(),
             plaintext_key: (sealing == Sealing::None).then(MasterKey::random),
         }
+    }
+
+    /// Gives every pack so many parity shards for every thousand data shards.
+    ///
+    /// # Errors
+    /// When that is outside the limits.
+    pub fn add_parity(&mut self, per_mille: u32) -> Result<(), DecodeError> {
+        self.parity_per_mille = Some(per_mille);
+        if !self.required_features.iter().any(|name| name == PARITY) {
+            self.required_features.push(PARITY.to_owned());
+        }
+        self.check_parity()
     }
 
     /// The config object: a line of JSON, its hash, and its MAC.
@@ -201,6 +221,7 @@ impl Config {
         if self.block_size.max(self.page_block_size) > self.pack_size {
             return bad("a block does not fit into a pack");
         }
+        self.check_parity()?;
         text::check_name(WHAT, "created", &self.created)?;
         for feature in self.required_features.iter().chain(&self.optional_features) {
             text::check_name(WHAT, "a feature's name", feature)?;
@@ -209,6 +230,29 @@ impl Config {
             (Sealing::None, None) => bad("plaintext-key is missing, though nothing is sealed"),
             (Sealing::Aes256Gcm, Some(_)) => bad("plaintext-key gives away what is sealed"),
             (Sealing::None, Some(_)) | (Sealing::Aes256Gcm, None) => Ok(()),
+        }
+    }
+
+    /// The parity of a pack is held in memory.
+    fn check_parity(&self) -> Result<(), DecodeError> {
+        let is_required = self.required_features.iter().any(|name| name == PARITY);
+        match self.parity_per_mille {
+            Some(_) if !is_required => {
+                Err(DecodeError::new(WHAT, "parity-per-mille, but parity is not required"))
+            }
+            None if is_required => Err(DecodeError::new(
+                WHAT,
+                "parity-per-mille is missing, though parity is required",
+            )),
+            None => Ok(()),
+            Some(per_mille) => {
+                in_range("parity-per-mille", per_mille, 1..=MAX_PER_MILLE)?;
+                let len = u64::from(self.pack_size) * u64::from(per_mille) / 1000;
+                if len > MAX_PARITY_LEN {
+                    return Err(DecodeError::new(WHAT, "the parity of a pack is too long"));
+                }
+                Ok(())
+            }
         }
     }
 }

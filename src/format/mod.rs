@@ -6,6 +6,7 @@ pub mod entry;
 pub mod key_slot;
 pub mod pack;
 pub mod page;
+pub mod parity;
 pub mod path;
 pub mod segment;
 pub mod snapshot;

@@ -3,6 +3,7 @@
 pub mod error;
 pub mod index;
 mod open;
+mod parity;
 mod reader;
 mod records;
 mod refresh;
@@ -14,6 +15,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use error::RepositoryError;
 pub use open::{InitOptions, Unlock};
+pub use parity::{PackState, ParityHead, pack_state, parity_head, publish_parity};
 pub use reader::{ChunkReader, PackReader, check_block};
 pub use records::{Damaged, ReadAll};
 pub use slots::{SlotInfo, SlotState};

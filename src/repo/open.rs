@@ -51,6 +51,9 @@ pub struct InitOptions {
     pub label: String,
     /// The time, RFC 3339.
     pub now: String,
+    /// Parity shards for every thousand data shards of a pack; none for a repository without
+    /// parity.
+    pub parity_per_mille: Option<u32>,
 }
 
 impl Repository {
@@ -87,6 +90,11 @@ impl Repository {
         let secret = options.unlock.secret();
         let sealing = if secret.is_some() { Sealing::Aes256Gcm } else { Sealing::None };
         let mut config = Config::new(id, sealing, options.now.clone());
+        if let Some(per_mille) = options.parity_per_mille {
+            config
+                .add_parity(per_mille)
+                .map_err(|error| RepositoryError::Config(ConfigError::Damaged(error)))?;
+        }
         if let Some(secret) = secret {
             super::slots::publish_slot(storage, &master, id, secret, options)?;
         } else {

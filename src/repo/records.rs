@@ -35,6 +35,7 @@ fn object_type(kind: ObjectKind) -> ObjectType {
         ObjectKind::Session => ObjectType::Session,
         ObjectKind::Mark => ObjectType::Mark,
         ObjectKind::Pack
+        | ObjectKind::Parity
         | ObjectKind::Config
         | ObjectKind::ConfigCopy
         | ObjectKind::Key

@@ -270,17 +270,18 @@ impl Storage for LocalStorage {
 
     fn list(&self, kind: ObjectKind) -> Result<Listing, StorageError> {
         let mut listing = Listing::default();
-        if kind == ObjectKind::Pack {
-            for item in self.items(Folder::Packs)? {
-                match Folder::Packs.child(&item.name) {
+        let folder = kind.folder();
+        if matches!(kind, ObjectKind::Pack | ObjectKind::Parity) {
+            for item in self.items(folder)? {
+                match folder.child(&item.name) {
                     Some(fan) if item.file_type == FileType::Directory => {
                         self.list_folder(kind, fan, &mut listing)?;
                     }
-                    _ => listing.foreign.push(Folder::Packs.path_of(&item.name)),
+                    _ => listing.foreign.push(folder.path_of(&item.name)),
                 }
             }
         } else {
-            self.list_folder(kind, kind.folder(), &mut listing)?;
+            self.list_folder(kind, folder, &mut listing)?;
         }
         listing.objects.sort_unstable();
         listing.foreign.sort_unstable();
@@ -322,7 +323,12 @@ impl Storage for LocalStorage {
 
     fn sweep_abandoned(&self) -> Result<u64, StorageError> {
         let mut swept = 0;
-        for folder in std::iter::once(Folder::Top).chain(Folder::all_below_top()) {
+        let mut folders: Vec<_> =
+            std::iter::once(Folder::Top).chain(Folder::all_below_top()).collect();
+        if self.folder_afresh(Folder::Parity).is_ok() {
+            folders.extend(Folder::all_of_parity());
+        }
+        for folder in folders {
             let failed = |error| StorageError::from_io("sweep", self.label(folder), error);
             match self.folder_afresh(folder) {
                 Ok(handle) => swept += handle::sweep(&handle).map_err(failed)?,

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FlockOperation, OFlags, RenameFlags};
@@ -48,7 +49,8 @@ impl PendingFile {
     fn open(&mut self, expected_len: u64) -> io::Result<()> {
         let temporary = temporary_name();
         // O_EXCL: the file is new, so whatever it holds at the end is what was written here.
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        // Not only for writing: parity is computed from what was written.
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = retry_on_intr(|| {
             rustix::fs::openat(&self.folder, temporary.as_str(), flags, FILE_MODE)
         })?;
@@ -131,6 +133,15 @@ impl PendingObject for PendingFile {
 
     fn len(&self) -> u64 {
         self.written
+    }
+
+    fn read_back(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
+        let Some(file) = self.file.as_ref() else { return Err(self.dead("read")) };
+        if let Err(error) = file.read_exact_at(buffer, offset) {
+            self.discard();
+            return Err(StorageError::from_io("read", self.name, error));
+        }
+        Ok(())
     }
 
     fn publish(mut self: Box<Self>) -> Result<(), StorageError> {

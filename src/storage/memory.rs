@@ -98,6 +98,23 @@ fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).expect("memory is smaller than 2^64 bytes")
 }
 
+/// Fills `buffer` with the bytes of the object `name` from `offset` on.
+fn copy_range(
+    name: ObjectName,
+    bytes: &[u8],
+    offset: u64,
+    buffer: &mut [u8],
+) -> Result<(), StorageError> {
+    let wanted = usize::try_from(offset)
+        .ok()
+        .and_then(|start| bytes.get(start..start.checked_add(buffer.len())?));
+    let Some(wanted) = wanted else {
+        return Err(StorageError::new("read", name, StorageErrorKind::Truncated));
+    };
+    buffer.copy_from_slice(wanted);
+    Ok(())
+}
+
 impl Storage for MemoryStorage {
     fn create(
         &self,
@@ -121,15 +138,7 @@ impl Storage for MemoryStorage {
         offset: u64,
         buffer: &mut [u8],
     ) -> Result<(), StorageError> {
-        let bytes = self.find("read", name)?;
-        let wanted = usize::try_from(offset)
-            .ok()
-            .and_then(|start| bytes.get(start..start.checked_add(buffer.len())?));
-        let Some(wanted) = wanted else {
-            return Err(StorageError::new("read", name, StorageErrorKind::Truncated));
-        };
-        buffer.copy_from_slice(wanted);
-        Ok(())
+        copy_range(name, &self.find("read", name)?, offset, buffer)
     }
 
     fn len(&self, name: ObjectName) -> Result<u64, StorageError> {
@@ -177,6 +186,10 @@ impl PendingObject for PendingBytes {
 
     fn len(&self) -> u64 {
         length(&self.bytes)
+    }
+
+    fn read_back(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
+        copy_range(self.name, &self.bytes, offset, buffer)
     }
 
     fn publish(self: Box<Self>) -> Result<(), StorageError> {

@@ -126,6 +126,12 @@ pub trait PendingObject: Send {
     /// The bytes appended so far.
     fn len(&self) -> u64;
 
+    /// Fills the whole of `buffer` with what was appended, from `offset` on.
+    ///
+    /// # Errors
+    /// `Truncated` when less was appended; any other error is the end of this object.
+    fn read_back(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError>;
+
     /// Makes the object durable and visible under its name, at once.
     ///
     /// # Errors

@@ -18,6 +18,8 @@ pub enum ObjectKind {
     KeyCopy,
     /// Blocks and their footer.
     Pack,
+    /// What a pack can be repaired with; has the pack's id.
+    Parity,
     /// An index segment.
     Segment,
     /// A confirmed snapshot.
@@ -34,12 +36,13 @@ pub enum ObjectKind {
 
 impl ObjectKind {
     /// Every kind, in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Config,
         Self::ConfigCopy,
         Self::Key,
         Self::KeyCopy,
         Self::Pack,
+        Self::Parity,
         Self::Segment,
         Self::Snapshot,
         Self::SnapshotCopy,
@@ -53,7 +56,7 @@ impl ObjectKind {
         matches!(self, Self::Config | Self::ConfigCopy)
     }
 
-    /// The folder of the kind's objects (of a pack: the folder of its fan-out folders).
+    /// The folder of the kind's objects (of packs and parity: that of their fan-out folders).
     pub(super) fn folder(self) -> Folder {
         match self {
             Self::Config => Folder::Top,
@@ -61,6 +64,7 @@ impl ObjectKind {
             Self::Key => Folder::Keys,
             Self::KeyCopy => Folder::CopyKeys,
             Self::Pack => Folder::Packs,
+            Self::Parity => Folder::Parity,
             Self::Segment => Folder::Index,
             Self::Snapshot => Folder::Snapshots,
             Self::SnapshotCopy => Folder::CopySnapshots,
@@ -93,6 +97,11 @@ impl ObjectName {
     /// The name of a pack.
     pub fn pack(id: PackId) -> Self {
         Self { kind: ObjectKind::Pack, id: id.0 }
+    }
+
+    /// The name of the parity object of a pack.
+    pub fn parity(id: PackId) -> Self {
+        Self { kind: ObjectKind::Parity, id: id.0 }
     }
 
     /// The name of an index segment.
@@ -139,6 +148,7 @@ impl ObjectName {
     pub(super) fn folder(self) -> Folder {
         match self.kind {
             ObjectKind::Pack => Folder::Fan(self.id[0]),
+            ObjectKind::Parity => Folder::ParityFan(self.id[0]),
             kind => kind.folder(),
         }
     }
@@ -197,6 +207,10 @@ pub(super) enum Folder {
     Packs,
     /// The packs whose id begins with this byte.
     Fan(u8),
+    /// The fan-out folders of the parity objects.
+    Parity,
+    /// The parity objects whose id begins with this byte.
+    ParityFan(u8),
     /// Index segments.
     Index,
     /// Confirmed snapshots.
@@ -212,7 +226,8 @@ pub(super) enum Folder {
 }
 
 impl Folder {
-    /// All folders but the top one, a folder always after the folder that it lies in.
+    /// All folders but the top one and those that only repositories with parity have, a folder
+    /// always after the folder that it lies in.
     pub(super) fn all_below_top() -> impl Iterator<Item = Self> {
         [
             Self::Copy,
@@ -230,16 +245,23 @@ impl Folder {
         .chain((0..=u8::MAX).map(Self::Fan))
     }
 
+    /// The folders of parity objects, in the same order.
+    pub(super) fn all_of_parity() -> impl Iterator<Item = Self> {
+        std::iter::once(Self::Parity).chain((0..=u8::MAX).map(Self::ParityFan))
+    }
+
     /// The folder that this one lies in, and its name there; `None` for the top.
     pub(super) fn place(self) -> Option<(Self, String)> {
         let (parent, name) = match self {
             Self::Top => return None,
             Self::Fan(byte) => return Some((Self::Packs, hex(&[byte]))),
+            Self::ParityFan(byte) => return Some((Self::Parity, hex(&[byte]))),
             Self::CopyKeys => (Self::Copy, "keys"),
             Self::CopySnapshots => (Self::Copy, "snapshots"),
             Self::Copy => (Self::Top, "copy"),
             Self::Keys => (Self::Top, "keys"),
             Self::Packs => (Self::Top, "packs"),
+            Self::Parity => (Self::Top, "parity"),
             Self::Index => (Self::Top, "index"),
             Self::Snapshots => (Self::Top, "snapshots"),
             Self::Roots => (Self::Top, "roots"),
@@ -268,6 +290,7 @@ impl Folder {
             (Self::Top, "copy") => Some(Self::Copy),
             (Self::Top, "keys") => Some(Self::Keys),
             (Self::Top, "packs") => Some(Self::Packs),
+            (Self::Top, "parity") => Some(Self::Parity),
             (Self::Top, "index") => Some(Self::Index),
             (Self::Top, "snapshots") => Some(Self::Snapshots),
             (Self::Top, "roots") => Some(Self::Roots),
@@ -275,10 +298,8 @@ impl Folder {
             (Self::Top, "marks") => Some(Self::Marks),
             (Self::Copy, "keys") => Some(Self::CopyKeys),
             (Self::Copy, "snapshots") => Some(Self::CopySnapshots),
-            (Self::Packs, _) => {
-                let byte = u8::from_str_radix(name, 16).ok()?;
-                (hex(&[byte]) == name).then_some(Self::Fan(byte))
-            }
+            (Self::Packs, _) => Some(Self::Fan(fan_byte(name)?)),
+            (Self::Parity, _) => Some(Self::ParityFan(fan_byte(name)?)),
             _ => None,
         }
     }
@@ -289,10 +310,17 @@ impl Folder {
     pub(super) fn may_be_absent(self) -> bool {
         match self {
             Self::Copy | Self::CopyKeys | Self::CopySnapshots | Self::Fan(_) => true,
+            Self::Parity | Self::ParityFan(_) => true,
             Self::Roots | Self::Sessions | Self::Marks => true,
             Self::Top | Self::Keys | Self::Packs | Self::Index | Self::Snapshots => false,
         }
     }
+}
+
+/// The first byte of the ids in the fan-out folder `name`.
+fn fan_byte(name: &str) -> Option<u8> {
+    let byte = u8::from_str_radix(name, 16).ok()?;
+    (hex(&[byte]) == name).then_some(byte)
 }
 
 /// Lower-case hexadecimal digits of `bytes`.
@@ -307,15 +335,16 @@ mod tests {
     #[test]
     fn every_folder_is_found_again_in_its_parent_and_made_after_it() {
         let mut made = vec![Folder::Top];
-        for folder in Folder::all_below_top() {
+        for folder in Folder::all_below_top().chain(Folder::all_of_parity()) {
             let (parent, name) = folder.place().unwrap();
             assert!(made.contains(&parent), "{folder:?} comes before {parent:?}");
             assert_eq!(parent.child(&name), Some(folder));
             made.push(folder);
         }
-        assert_eq!(made.len(), 1 + 10 + 256);
+        assert_eq!(made.len(), 1 + 10 + 256 + 1 + 256);
         for strange in ["AB", "a", "+a", "abc", "", "zz"] {
             assert_eq!(Folder::Packs.child(strange), None, "{strange}");
+            assert_eq!(Folder::Parity.child(strange), None, "{strange}");
         }
     }
 }

@@ -18,6 +18,7 @@ pub(crate) fn repository() -> Arc<Repository> {
         costs: KdfCosts::default(),
         label: String::new(),
         now: "2026-11-22T00:00:00Z".to_owned(),
+        parity_per_mille: None,
     };
     Repository::init(&storage, "memory", &options).unwrap();
     let none: Option<PathBuf> = None;

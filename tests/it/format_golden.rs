@@ -1,5 +1,6 @@
 //! The bytes of every format, pinned: a change of any of them would leave old repositories behind.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use gabion::codec::Encoding;
@@ -9,11 +10,13 @@ use gabion::format::entry::{
 };
 use gabion::format::pack::{Footer, FooterChunk, Trailer};
 use gabion::format::page::{ContentChild, ContentPage, Leaf, Page, PageRef, Upper};
+use gabion::format::parity::{Head, Layout, TRAILER_LEN, decode_trailer};
 use gabion::format::segment::{self, SegmentPack};
 use gabion::format::snapshot::{
     self, Moment, RawBytes, Root, Session, Snapshot, SnapshotCounts, StreamRecord,
 };
 use gabion::id::{ChunkId, PackId, SessionId, SnapshotId};
+use gabion::parity::encode;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -187,4 +190,24 @@ fn records() {
         forgets: Vec::new(),
     };
     assert_golden("session", &snapshot::encode(&announced));
+}
+
+#[test]
+fn parity() {
+    let pack: Vec<u8> = (0..1000u32).map(|n| (n * n).to_le_bytes()[1]).collect();
+    let layout = Layout::new(1000, 64, 4).unwrap();
+    let read = |offset: u64, bytes: &mut [u8]| -> Result<(), Infallible> {
+        let start = usize::try_from(offset).unwrap();
+        bytes.copy_from_slice(&pack[start..start + bytes.len()]);
+        Ok(())
+    };
+    let Ok(parity) = encode(PackId([7; 16]), layout, read);
+    let bytes = parity.encode();
+    assert_golden("parity-object", &bytes);
+    assert_eq!(bytes.len() as u64, layout.object_len());
+    let head_len = usize::try_from(layout.head_len()).unwrap();
+    assert_eq!(Head::decode(&bytes[..head_len]).as_ref(), Ok(&parity.head));
+    let end = bytes.len() - TRAILER_LEN;
+    assert_eq!(&bytes[end - head_len..end], &bytes[..head_len]);
+    assert_eq!(decode_trailer(bytes[end..].try_into().unwrap()), Ok(layout.head_len()));
 }

@@ -19,6 +19,7 @@ mod damage;
 mod forget_op;
 mod format_golden;
 mod old_repositories;
+mod parity;
 mod read_ops;
 mod repository;
 mod restore_op;

@@ -51,6 +51,7 @@ pub(crate) fn options(unlock: Unlock) -> InitOptions {
         costs: CHEAP,
         label: "first".to_owned(),
         now: "2026-11-22T00:00:00Z".to_owned(),
+        parity_per_mille: None,
     }
 }
 
@@ -261,6 +262,11 @@ impl<S: Storage + Clone> PendingObject for FailingObject<S> {
 
     fn len(&self) -> u64 {
         self.inner.len()
+    }
+
+    fn read_back(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
+        self.storage.call("read", "an object")?;
+        self.inner.read_back(offset, buffer)
     }
 
     fn publish(self: Box<Self>) -> Result<(), StorageError> {

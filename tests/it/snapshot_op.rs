@@ -34,6 +34,7 @@ impl World {
             costs: KdfCosts::default(),
             label: String::new(),
             now: "2026-11-22T00:00:00Z".to_owned(),
+            parity_per_mille: None,
         };
         Repository::init(&storage, "memory", &options).unwrap();
         Self::open(storage)

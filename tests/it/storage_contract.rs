@@ -33,6 +33,7 @@ fn one_of_each_kind() -> Vec<ObjectName> {
         ObjectName::key(SlotId::random()),
         ObjectName::key_copy(SlotId::random()),
         ObjectName::pack(PackId::random()),
+        ObjectName::parity(PackId::random()),
         ObjectName::segment(SegmentId::random()),
         ObjectName::snapshot(SnapshotId::random()),
         ObjectName::root(SnapshotId::random()),
@@ -73,6 +74,10 @@ fn pieces_add_up_whatever_was_expected(storage: &dyn Storage) {
                 break;
             }
         }
+        // What was written can be read before it is visible to anybody.
+        let mut back = vec![0; 5 << 20];
+        object.read_back(3 << 20, &mut back).unwrap();
+        assert!(back == content[3 << 20..8 << 20]);
         object.publish().unwrap();
         assert!(storage.read(name, 9 << 20).unwrap() == content, "expected {expected_len:?}");
     }

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::parity;
 use super::picture::Picture;
 use super::report::{self, Report};
 use crate::format::pack::Footer;
@@ -29,6 +30,8 @@ pub(super) fn check(
         if let Some(pack) = picture.footer(report, &mut reader, no)? {
             done = check_pack(report, picture, no, &pack)?;
         }
+        // Directly after its blocks, while the system still has its bytes in memory.
+        parity::check_shards(report, &picture.packs[no as usize])?;
         bytes_read += done;
         report.progress(1, len.saturating_sub(done));
     }

@@ -14,6 +14,7 @@ mod choose;
 mod data;
 mod index;
 mod objects;
+mod parity;
 mod picture;
 mod reader;
 mod records;
@@ -108,6 +109,7 @@ fn run(repository: &Repository, options: &CheckOptions) -> Result<CheckSummary, 
     objects::check_slots(&report)?;
     objects::check_foreign(&report)?;
     let mut survey = Survey::take(&report)?;
+    parity::check(&report, &survey.picture)?;
     let chosen = choose::packs(&survey.picture, options);
     if !chosen.is_empty() {
         report.phase("reading and verifying data");

@@ -37,6 +37,7 @@ fn lab() -> Lab {
         costs: crate::crypto::passphrase::KdfCosts::default(),
         label: String::new(),
         now: "2026-11-22T00:00:00Z".to_owned(),
+        parity_per_mille: None,
     };
     Repository::init(&storage, "here", &options).unwrap();
     let made = open(&storage).repository;

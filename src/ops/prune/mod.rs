@@ -8,6 +8,7 @@
 
 mod choose;
 mod memory;
+mod parity;
 mod rewrite;
 mod round;
 mod segments;
@@ -203,6 +204,7 @@ impl Prune<'_> {
             segments::replace(self.repository)?;
         }
         round::remove_finished_marks(self)?;
+        self.delete_parity_of_nothing()?;
         summary.bytes_after = view.pack_bytes();
         self.remember_snapshots(&view);
         Ok(summary)

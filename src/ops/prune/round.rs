@@ -49,7 +49,7 @@ impl<'p, 'v, 'r> Round<'p, 'v, 'r> {
         repository.observer().event(Event::Total { items: total, bytes: 0 });
         for id in deletable {
             self.prune.go_on()?;
-            self.prune.delete(ObjectName::pack(id))?;
+            self.prune.delete_pack(id)?;
             repository.drop_from_index(&[id])?;
             self.view.packs.remove(&id);
             self.summary.packs_deleted += 1;

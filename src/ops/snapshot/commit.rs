@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::previous::Earlier;
 use super::{SnapshotOptions, SnapshotSummary};
+use crate::event::{Event, Problem};
 use crate::format::entry::Timestamp;
 use crate::format::snapshot::{RawBytes, Root, Snapshot, StreamRecord};
 use crate::id::{ChunkId, PackId, SessionId, SnapshotId};
@@ -129,6 +130,7 @@ impl Commit {
         let tentative = Root::Tentative { session, snapshot: Box::new(snapshot.clone()) };
         self.repository.publish_root(snapshot.id, &tentative)?;
         self.look_again(options, writer, &mut snapshot)?;
+        self.tell_missing_parity()?;
         let bytes = self.repository.confirm(&snapshot)?;
         summary.counts.stored_bytes += bytes;
         self.clean_up(snapshot.id, earlier);
@@ -169,6 +171,21 @@ impl Commit {
              next run goes on from here"
                 .to_owned(),
         ))
+    }
+
+    /// Packs may lack their parity when somebody removed it, or after a writer slept so long that it
+    /// was taken for dead. The snapshot is as good as any, but not silent about it.
+    fn tell_missing_parity(&self) -> Result<(), RepositoryError> {
+        let count = self.repository.packs_without_parity()?.len();
+        if count > 0 {
+            let message = format!(
+                "{count} packs have no parity, so damage of them could not be repaired; \
+                 `gabion check` names them"
+            );
+            let problem = Problem { subject: "parity".into(), message };
+            self.repository.observer().event(Event::Problem(problem));
+        }
+        Ok(())
     }
 
     /// Whether no pack is condemned and every pack that was there or was added still is.

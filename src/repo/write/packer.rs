@@ -12,7 +12,7 @@ use crate::format::pack::{Footer, FooterChunk, Trailer};
 use crate::format::segment::SegmentPack;
 use crate::id::{PackId, SessionId};
 use crate::repo::index::NewPack;
-use crate::repo::{Repository, RepositoryError};
+use crate::repo::{Repository, RepositoryError, publish_parity};
 use crate::storage::{ObjectName, PendingObject};
 
 /// Full packs that may wait to be finished before writers wait too.
@@ -236,6 +236,12 @@ impl Packer {
         sealed.extend_from_slice(&Trailer { footer_len }.encode());
         pack.object.append(&sealed)?;
         let (id, len) = (pack.id, pack.object.len());
+        if let Some(per_mille) = self.repository.parity() {
+            // Before the pack: whoever sees a pack may rely on its parity.
+            let storage = &**self.repository.storage();
+            let read = |offset, bytes: &mut [u8]| pack.object.read_back(offset, bytes);
+            self.count_bytes(publish_parity(storage, id, len, per_mille, read)?);
+        }
         pack.object.publish()?;
         let new = NewPack { id, len, encoded, footer: pack.footer };
         self.repository.add_to_index(&new)?;

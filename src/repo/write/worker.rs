@@ -231,6 +231,7 @@ mod tests {
             costs: KdfCosts::default(),
             label: String::new(),
             now: "2026-11-22T00:00:00Z".to_owned(),
+            parity_per_mille: None,
         };
         Repository::init(&storage, "here", &options).unwrap();
         let before = storage.names();

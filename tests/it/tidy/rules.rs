@@ -8,6 +8,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("event", 0),
     ("chunk", 1),
     ("codec", 1),
+    ("parity", 1),
     ("crypto", 1),
     ("format", 1),
     ("storage", 1),
@@ -27,6 +28,7 @@ const SIDEWAYS: &[(&str, &str)] = &[
     ("crypto", "format"),
     ("format", "crypto"),
     ("format", "codec"),
+    ("parity", "format"),
     ("source", "format"),
     ("target", "format"),
 ];
@@ -51,6 +53,7 @@ const HOMES: &[(&str, &[&str])] = &[
         &[
             "src/crypto/",
             "src/format/key_slot.rs",
+            "src/format/parity.rs",
             "src/repo/index/",
             "src/source/filesystem.rs",
             "src/ops/check/",
@@ -78,6 +81,7 @@ const HOMES: &[(&str, &[&str])] = &[
         ],
     ),
     ("rayon", &["src/ops/"]),
+    ("reed_solomon_simd", &["src/parity/code.rs"]),
     ("rpassword", &[COMMAND_LINE]),
     ("rusqlite", &["src/repo/index/", "src/job/database/sqlite.rs"]),
     (

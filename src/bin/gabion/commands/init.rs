@@ -22,7 +22,8 @@ use crate::{machine, process};
 EXAMPLES:
   gabion init -r /mnt/backup/gabion
   gabion init -r /mnt/backup/gabion --new-key-file /root/gabion.key
-  gabion init -r /srv/gabion --plaintext")]
+  gabion init -r /srv/gabion --plaintext
+  gabion init -r /mnt/backup/gabion --parity 3%")]
 pub(crate) struct Args {
     /// Encrypt nothing: whoever can read the folder can read everything in it
     #[arg(long, conflicts_with_all = ["password_file", "password_command", "key_file", "new_key_file"])]
@@ -30,6 +31,11 @@ pub(crate) struct Args {
     /// Make this key file, which must not exist yet, and let it open the repository
     #[arg(long, value_name = "FILE", conflicts_with_all = ["password_file", "password_command", "key_file"])]
     new_key_file: Option<std::path::PathBuf>,
+    /// Spend so many per cent of space on parity, from 0.1% to 25%: damage of up to that share of
+    /// a pack can be found and repaired without the key. Versions before this one cannot use such
+    /// a repository
+    #[arg(long, value_name = "PERCENT", value_parser = parse_parity)]
+    parity: Option<u32>,
     /// Name of the first key slot
     #[arg(long, value_name = "TEXT", default_value = "first")]
     label: String,
@@ -41,6 +47,8 @@ struct Made {
     repository: String,
     place: String,
     encrypted: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parity_per_mille: Option<u32>,
 }
 
 /// Makes the repository.
@@ -61,13 +69,16 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         costs: KdfCosts::default(),
         label: args.label.clone(),
         now: machine::now_text(),
+        parity_per_mille: args.parity,
     };
     let made = make(path, &place, &options).inspect_err(|_| new_key.give_up())?;
     if session.json() {
-        one_json(&Made { repository: made.to_string(), place, encrypted })?;
+        let parity_per_mille = args.parity;
+        one_json(&Made { repository: made.to_string(), place, encrypted, parity_per_mille })?;
     } else if !session.quiet() {
         let how = if encrypted { "encrypted" } else { "not encrypted" };
-        one_line(format!("made repository {} at {place} ({how})", short(made)))?;
+        let parity = if args.parity.is_some() { ", with parity" } else { "" };
+        one_line(format!("made repository {} at {place} ({how}{parity})", short(made)))?;
     }
     Ok(Exit::Done)
 }
@@ -103,5 +114,37 @@ fn secret(
         (false, None) => key_sources::ask_new(place, &session.console).map_err(|failure| {
             failure.hint("--plaintext makes a repository that is not encrypted")
         }),
+    }
+}
+
+/// A percentage as parity shards for every thousand data shards.
+fn parse_parity(text: &str) -> Result<u32, String> {
+    let bad = || format!("{text:?} is no percentage from 0.1% to 25%");
+    let digits = text.strip_suffix('%').unwrap_or(text);
+    let (whole, tenths) = digits.split_once('.').unwrap_or((digits, "0"));
+    let number = |digits: &str| {
+        let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        plain.then(|| digits.parse::<u32>().ok()).flatten().ok_or_else(bad)
+    };
+    if tenths.len() != 1 {
+        return Err(bad());
+    }
+    let per_mille = number(whole)?.saturating_mul(10).saturating_add(number(tenths)?);
+    if (1..=250).contains(&per_mille) { Ok(per_mille) } else { Err(bad()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentages_are_read() {
+        let good = [("3%", 30), ("3", 30), ("2.5%", 25), ("0.1%", 1), ("25%", 250), ("25.0", 250)];
+        for (text, per_mille) in good {
+            assert_eq!(parse_parity(text), Ok(per_mille), "{text}");
+        }
+        for bad in ["", "%", "0", "0%", "25.1%", "26%", "-3%", "+3%", "3.25%", "3.%", "1e1", "x"] {
+            assert!(parse_parity(bad).is_err(), "{bad:?}");
+        }
     }
 }

@@ -106,6 +106,7 @@ fn add(session: &Session, opened: &Opened, label: &str, new_key: &NewKey) -> Res
         costs: KdfCosts::default(),
         label: label.to_owned(),
         now: machine::now_text(),
+        parity_per_mille: None,
     };
     let added = opened.repository.add_slot(&opened.unlock, &options);
     let id = added.inspect_err(|_| new_key.give_up())?;

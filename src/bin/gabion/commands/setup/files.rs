@@ -61,6 +61,7 @@ fn repository(session: &mut Session, plan: &Plan) -> Result<RepositoryId, Failur
         costs: KdfCosts::default(),
         label: "first".to_owned(),
         now: machine::now_text(),
+        parity_per_mille: None,
     };
     crate::commands::init::make(&place.url, &place.url.display().to_string(), &options)
 }
