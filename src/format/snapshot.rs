@@ -1,6 +1,8 @@
 //! Snapshots and the objects that lead up to them: what is sealed under `snapshots/`, `roots/` and
 //! `sessions/`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::DecodeError;
@@ -91,6 +93,9 @@ pub struct StreamRecord {
     /// What it is a dump of, when gabion made the dump.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<StreamOrigin>,
+    /// How many rows of which table passed, where gabion knows how to count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<BTreeMap<String, u64>>,
 }
 
 /// What a dump was made of and with: what one needs to know to bring it back.
@@ -361,6 +366,7 @@ mod tests {
                     tool: None,
                     server: Some("15.1".into()),
                 }),
+                rows: Some([("public.t".to_owned(), 3)].into()),
             }],
             tags: vec!["nightly".into()],
             pinned: false,

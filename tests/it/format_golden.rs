@@ -141,6 +141,7 @@ fn records() {
         bytes: 77,
         format: Some("pg_dump".into()),
         origin: None,
+        rows: None,
     };
     let taken = Snapshot {
         id: SnapshotId([1; 16]),

@@ -211,6 +211,7 @@ fn records() {
         bytes: 27_000_000,
         format: Some("pg_dump".to_owned()),
         origin: None,
+        rows: None,
     };
     let taken = Snapshot {
         id: SnapshotId([1; 16]),

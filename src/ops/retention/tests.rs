@@ -230,6 +230,7 @@ fn groups_are_judged_apart_and_two_dumps_are_two_groups() {
         bytes: 1,
         format: None,
         origin: None,
+        rows: None,
     }];
     let policy = Policy { last: 1, ..Policy::default() };
     assert_eq!(numbers(&candidates, &policy), [0, 1, 3, 4, 5]);

@@ -10,6 +10,7 @@ use super::large::{LARGE, read_large};
 use super::pipeline::{Message, ReadJob, Shared, Slot};
 use super::previous::{Known, Previous};
 use super::read::read_batch;
+use super::rows;
 use super::slabs::{Gone, send};
 use super::streams::run_stream;
 use crate::format::entry::EntryKind;
@@ -92,6 +93,7 @@ impl<'a, 'r> Feeder<'a, 'r> {
             self.totals.new += 1;
             self.totals.streams.push(record);
         }
+        rows::fit(&mut self.totals.streams);
         Ok(())
     }
 

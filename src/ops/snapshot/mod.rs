@@ -12,6 +12,7 @@ mod options;
 mod pipeline;
 mod previous;
 mod read;
+mod rows;
 mod slabs;
 mod streams;
 
@@ -21,6 +22,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 pub use options::{SnapshotOptions, SnapshotSummary, StreamInput, StreamSource};
+pub use rows::qualified_name_len;
 
 use crate::event::Event;
 use crate::format::entry::Timestamp;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::dump_format::{DumpFormat, Ends, HEAD_LEN, compressed_hint};
 use super::pipeline::{Message, Shared};
+use super::rows::{RowCounter, Rows};
 use super::slabs::{Slabs, send};
 use super::{SnapshotOptions, StreamInput, StreamSource};
 use crate::event::Event;
@@ -42,8 +43,8 @@ pub(super) fn run_stream(
     let started = (options.clock)();
     let mut running = Running::start(shared, &name, source.input)?;
     send(out, Message::Begin).map_err(gone)?;
-    let ends = match pump(shared, out, &running.pieces, &name) {
-        Ok(ends) => ends,
+    let (ends, rows) = match pump(shared, out, &running.pieces, &name) {
+        Ok(read) => read,
         Err(error) => {
             running.kill();
             return Err(error);
@@ -61,6 +62,7 @@ pub(super) fn run_stream(
         bytes: ends.len,
         format: format.map(str::to_owned),
         origin,
+        rows,
     })
 }
 
@@ -74,10 +76,10 @@ fn pump(
     out: &SyncSender<Message>,
     pieces: &Receiver<io::Result<Vec<u8>>>,
     name: &str,
-) -> Result<Ends, OpError> {
+) -> Result<(Ends, Option<Rows>), OpError> {
     let gone = |_| OpError::Interrupted;
     let mut ends = Ends::default();
-    let mut slabs = None;
+    let (mut slabs, mut rows) = (None, None);
     loop {
         let piece = match pieces.recv_timeout(PATIENCE) {
             Ok(Ok(piece)) => piece,
@@ -96,16 +98,21 @@ fn pump(
             // Small chunks find what did not change in a dump; compressed bytes never repeat.
             let compressed = compressed_hint(&piece).is_some();
             let chunker = if compressed { &shared.files } else { &shared.streams };
+            let format = DumpFormat::of(&piece[..piece.len().min(HEAD_LEN)]);
+            rows = format.and_then(|format| RowCounter::for_format(format.name));
             Slabs::new(shared, out, chunker.clone())
         });
         slabs.push(&piece).map_err(gone)?;
+        if let Some(rows) = &mut rows {
+            rows.push(&piece);
+        }
         let read = piece.len() as u64;
         shared.read_bytes.fetch_add(read, std::sync::atomic::Ordering::Relaxed);
     }
     if let Some(mut slabs) = slabs {
         slabs.finish().map_err(gone)?;
     }
-    Ok(ends)
+    Ok((ends, rows.map(RowCounter::finish)))
 }
 
 /// Looks at the ends of a stream whose command said that it succeeded.

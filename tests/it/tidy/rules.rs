@@ -69,6 +69,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("indicatif", &[COMMAND_LINE]),
     ("jiff", &["src/ops/retention/", "src/ops/forget.rs", COMMAND_LINE]),
     ("libc", &["src/storage/local_pending.rs"]),
+    ("memchr", &["src/ops/snapshot/rows.rs"]),
     ("memmap2", &["src/repo/index/"]),
     (
         "nix",
