@@ -5,12 +5,17 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+
 use super::cat::cat;
 use super::program::{describe, end_group};
 use super::{OpError, StreamFailure};
 use crate::format::path::printable;
 use crate::format::snapshot::Snapshot;
 use crate::repo::Repository;
+
+/// How long the command may not read before it is looked whether the caller wishes to stop.
+const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// Writes the content of the file or stream at `path` to the standard input of `command` and
 /// returns its length in bytes. If not every byte can be verified and written, the command is ended
@@ -36,7 +41,8 @@ pub fn cat_into(
         .spawn()
         .map_err(|error| failed(format!("cannot start the command: {error}")))?;
     let stdin = child.stdin.take().ok_or_else(|| failed("the command has no input".into()))?;
-    let mut pipe = Pipe { stdin, interrupted };
+    let mut pipe = Pipe::new(stdin, interrupted)
+        .map_err(|error| failed(format!("the command's input cannot be used: {error}")))?;
     let len = match cat(repository, snapshot, path, &mut pipe) {
         Ok(len) => len,
         Err(OpError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -75,18 +81,42 @@ fn wait(
     }
 }
 
-/// The command's input; writing ends when the caller wishes to stop.
+/// The command's input; writing ends when the caller wishes to stop, even while the command does
+/// not read.
 struct Pipe<'a> {
     stdin: std::process::ChildStdin,
     interrupted: &'a AtomicBool,
 }
 
+impl<'a> Pipe<'a> {
+    fn new(stdin: std::process::ChildStdin, interrupted: &'a AtomicBool) -> io::Result<Self> {
+        // Only this end: the command's own is not changed by it.
+        let flags = rustix::fs::fcntl_getfl(&stdin)?;
+        rustix::fs::fcntl_setfl(&stdin, flags | rustix::fs::OFlags::NONBLOCK)?;
+        Ok(Self { stdin, interrupted })
+    }
+
+    /// Waits a moment for room in the pipe.
+    fn wait(&self) -> io::Result<()> {
+        let mut room = [PollFd::new(&self.stdin, PollFlags::OUT)];
+        match rustix::event::poll(&mut room, Some(&PATIENCE)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 impl Write for Pipe<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.interrupted.load(Ordering::Relaxed) {
-            return Err(io::Error::other("interrupted"));
+        loop {
+            if self.interrupted.load(Ordering::Relaxed) {
+                return Err(io::Error::other("interrupted"));
+            }
+            match self.stdin.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait()?,
+                written => return written,
+            }
         }
-        self.stdin.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -255,7 +255,22 @@ fn a_restore_into_a_command_is_checked_to_its_end() {
     assert!(!sandbox.path("ended").exists());
 }
 
-fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+#[test]
+fn a_restore_into_a_command_that_does_not_read_can_be_interrupted() {
+    let sandbox = Sandbox::with_repository();
+    sandbox.gabion(["snapshot", "--stream", "big=seq 1 200000"]).run().success();
+    let into = "touch begun; exec sleep 3600";
+    let args = ["restore", "latest", "--database", "big", "--into-command", into];
+    let mut restore = sandbox.gabion(args).command().spawn().unwrap();
+    while !sandbox.path("begun").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let pid = rustix::process::Pid::from_child(&restore);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(restore.wait().unwrap().code(), Some(130));
+}
+
+pub(super) fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     let items = fs::read_dir(folder).unwrap().map(|item| item.unwrap().path());
     items.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
