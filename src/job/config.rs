@@ -2,6 +2,7 @@
 //! makes no sense is refused when the file is read, with its line and what to write instead.
 
 mod check;
+mod drill;
 mod file;
 mod sources;
 mod values;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use drill::{Drill, DrillQuery, Expected, Sample};
 pub use sources::{sqlite_stream, stream_name};
 pub use values::{duration_text, parse_duration};
 
@@ -104,6 +106,8 @@ pub struct Job {
     pub check_budget: Option<u64>,
     /// What a run may take.
     pub limits: Limits,
+    /// What a drill does.
+    pub drill: Drill,
 }
 
 /// One table of a job that gives streams.

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+pub(super) use postgresql::database_argument;
 pub use postgresql::{has_user_tables, psql};
 
 use super::config::{Job, StreamConfig};

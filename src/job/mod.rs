@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod database;
+pub mod drill;
 pub mod hook;
 pub mod run;
 pub mod schedule;

@@ -2,6 +2,8 @@
 //! without a key whether all is well. Also the lock that keeps two runs of a job apart: held by the
 //! process, so that it ends with it.
 
+mod drill;
+
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -10,7 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+pub use drill::{DrillRecord, DrilledFiles, DrilledQuery, DrilledStream};
 
 /// Longest record that is read, in bytes.
 const MAX_LEN: u64 = 1 << 20;
@@ -151,12 +155,28 @@ impl StateFolder {
         patience: Option<Duration>,
         interrupted: &AtomicBool,
     ) -> Result<Locked, StateError> {
+        self.lock_file(&self.file(job, "lock"), patience, interrupted)
+    }
+
+    /// Asks for the right to drill `job`, which a run of it does not keep away.
+    ///
+    /// # Errors
+    /// As [`StateFolder::lock`].
+    pub fn lock_drill(&self, job: &str, interrupted: &AtomicBool) -> Result<Locked, StateError> {
+        self.lock_file(&self.file(job, "drill-lock"), None, interrupted)
+    }
+
+    fn lock_file(
+        &self,
+        path: &Path,
+        patience: Option<Duration>,
+        interrupted: &AtomicBool,
+    ) -> Result<Locked, StateError> {
         self.make()?;
-        let path = self.file(job, "lock");
-        let failed = |source| self.error("lock", &path, source);
+        let failed = |source| self.error("lock", path, source);
         let mut options = File::options();
         options.write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(&path).map_err(failed)?;
+        let file = options.open(path).map_err(failed)?;
         let until = patience.and_then(|patience| Instant::now().checked_add(patience));
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -195,15 +215,25 @@ impl StateFolder {
     /// # Errors
     /// When there is something that cannot be read or understood.
     pub fn read(&self, job: &str) -> Result<Option<Status>, StateError> {
-        let path = self.file(job, "json");
-        let failed = |source| self.error("read", &path, source);
-        let file = match File::open(&path) {
+        self.read_json(&self.file(job, "json"))
+    }
+
+    fn read_json<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, StateError> {
+        let failed = |source| self.error("read", path, source);
+        let file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(failed)?,
         };
         let mut bytes = Vec::new();
         file.take(MAX_LEN).read_to_end(&mut bytes).map_err(failed)?;
         serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(error.into()))
+    }
+
+    fn write_json(&self, path: &Path, value: &impl Serialize) -> Result<(), StateError> {
+        self.make()?;
+        let failed = |source| self.error("write", path, source);
+        let bytes = serde_json::to_vec_pretty(value).map_err(|error| failed(error.into()))?;
+        replace(path, &bytes).map_err(failed)
     }
 
     /// The jobs of which something is remembered, by name.
@@ -231,11 +261,7 @@ impl StateFolder {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, status: &Status) -> Result<(), StateError> {
-        self.make()?;
-        let bytes = serde_json::to_vec_pretty(status)
-            .map_err(|error| self.error("write", &self.file(&status.job, "json"), error.into()))?;
-        let path = self.file(&status.job, "json");
-        replace(&path, &bytes).map_err(|source| self.error("write", &path, source))
+        self.write_json(&self.file(&status.job, "json"), status)
     }
 }
 

@@ -197,7 +197,7 @@ fn all_of(mut output: impl Read) -> Vec<u8> {
 }
 
 /// The last lines of a program's standard error.
-pub(super) fn last_lines(output: impl Read) -> Vec<String> {
+pub(crate) fn last_lines(output: impl Read) -> Vec<String> {
     let mut tail = VecDeque::new();
     for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
         tail.push_back(printable(&line));

@@ -1,6 +1,7 @@
 //! Jobs as a schedule runs them: configuration, runs, state, lines for cron.
 
 mod databases;
+mod drill;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

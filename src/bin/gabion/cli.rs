@@ -39,6 +39,7 @@ enum Command {
     Setup(Box<commands::setup::Args>),
     Run(commands::run::Args),
     Jobs(commands::jobs::Args),
+    Drill(commands::drill::Args),
     Status(commands::status::Args),
     Cron(commands::cron::Args),
     Why(commands::why::Args),
@@ -55,6 +56,7 @@ impl Command {
             Self::Init(_)
                 | Self::Setup(_)
                 | Self::Run(_)
+                | Self::Drill(_)
                 | Self::Jobs(_)
                 | Self::Status(_)
                 | Self::Cron(_)
@@ -94,6 +96,7 @@ impl Cli {
             Command::Setup(args) => commands::setup::run(&mut session, &args),
             Command::Run(args) => commands::run::run(&mut session, &args),
             Command::Jobs(args) => commands::jobs::run(&session, &args),
+            Command::Drill(args) => commands::drill::run(&mut session, &args),
             Command::Status(args) => commands::status::run(&session, &args),
             Command::Cron(args) => commands::cron::run(&session, &args),
             Command::Why(args) => commands::why::run(&session, &args),

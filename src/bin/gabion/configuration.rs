@@ -43,6 +43,17 @@ fn parse(path: &Path) -> Result<Configuration, Failure> {
     Ok(Configuration::parse(&text, &path)?)
 }
 
+/// The jobs of these names, or all where there is no name.
+pub(crate) fn jobs<'a>(
+    configuration: &'a Configuration,
+    names: &[String],
+) -> Result<Vec<&'a Job>, Failure> {
+    match names {
+        [] => Ok(configuration.jobs.values().collect()),
+        names => names.iter().map(|name| job(configuration, name)).collect(),
+    }
+}
+
 /// The job of that name.
 pub(crate) fn job<'a>(configuration: &'a Configuration, name: &str) -> Result<&'a Job, Failure> {
     configuration.jobs.get(name).ok_or_else(|| {

@@ -17,6 +17,7 @@ mod console;
 mod errors;
 mod keep;
 mod key_sources;
+mod limit;
 mod machine;
 mod mail;
 mod nearby;

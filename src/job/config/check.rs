@@ -116,13 +116,7 @@ fn job(name: &str, written: Spanned<file::Job>, places: &mut Vec<Place>) -> Resu
         let reason = format!("the job {name} has nothing to take a snapshot of");
         return Err(wrong(&whole, reason, "give it `paths`, or a database"));
     }
-    let schedule = match &job.schedule {
-        None => Schedule::default(),
-        Some(written) => written.get_ref().parse().map_err(|why| {
-            let reason = format!("`schedule` is {:?}: {why}", written.get_ref());
-            wrong(written, reason, "write hourly, 02:30, sun 02:30 or mon,thu 02:30")
-        })?,
-    };
+    let schedule = job.schedule.as_ref().map(schedule).transpose()?.unwrap_or_default();
     Ok(Job {
         name: name.to_owned(),
         paths,
@@ -141,6 +135,15 @@ fn job(name: &str, written: Spanned<file::Job>, places: &mut Vec<Place>) -> Resu
         notify: job.notify.map(notify).transpose()?.unwrap_or_default(),
         check_budget: job.check.map(|check| size(&check.budget, "budget")).transpose()?,
         limits: limits(job.limits.unwrap_or_default())?,
+        drill: job.drill.map(super::drill::drill).transpose()?.unwrap_or_default(),
+    })
+}
+
+/// When something is to run.
+pub(super) fn schedule(written: &Text) -> Result<Schedule, Wrong> {
+    written.get_ref().parse().map_err(|why| {
+        let reason = format!("`schedule` is {:?}: {why}", written.get_ref());
+        wrong(written, reason, "write hourly, 02:30, sun 02:30 or mon,thu 02:30")
     })
 }
 

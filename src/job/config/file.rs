@@ -74,6 +74,7 @@ pub(super) struct Job {
     pub(super) notify: Option<Spanned<Notify>>,
     pub(super) check: Option<Check>,
     pub(super) limits: Option<Limits>,
+    pub(super) drill: Option<super::drill::Written>,
 }
 
 #[derive(Debug, Deserialize)]

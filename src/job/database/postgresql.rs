@@ -140,7 +140,7 @@ fn all(server: &PostgresqlConfig, interrupted: &AtomicBool) -> Result<Vec<String
 
 /// The argument that names a database, whatever is in its name: a bare name that looks like a list
 /// of parameters would be taken for one.
-fn database_argument(database: &str) -> String {
+pub(in crate::job) fn database_argument(database: &str) -> String {
     let mut argument = "--dbname=dbname='".to_owned();
     for c in database.chars() {
         if matches!(c, '\'' | '\\') {

@@ -84,7 +84,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rayon", &["src/ops/"]),
     ("reed_solomon_simd", &["src/parity/code.rs"]),
     ("rpassword", &[COMMAND_LINE]),
-    ("rusqlite", &["src/repo/index/", "src/job/database/sqlite.rs"]),
+    ("rusqlite", &["src/repo/index/", "src/job/database/sqlite.rs", "src/job/drill/sqlite.rs"]),
     (
         "rustix",
         &["src/storage/", "src/source/", "src/target/", "src/ops/", "src/job/", COMMAND_LINE],
@@ -96,7 +96,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "src/crypto/text.rs",
             "src/format/snapshot.rs",
             "src/job/setup/",
-            "src/job/state.rs",
+            "src/job/state",
             COMMAND_LINE,
         ],
     ),

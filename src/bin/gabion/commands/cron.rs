@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use gabion::job::config::{Configuration, Job};
+use gabion::job::schedule::Schedule;
 
 use crate::errors::{Exit, Failure};
 use crate::output::{Output, OutputError};
@@ -42,13 +43,7 @@ pub(crate) enum Form {
 /// Prints them.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     let configuration = configuration::read(session)?;
-    let jobs: Vec<&Job> = match &args.jobs[..] {
-        [] => configuration.jobs.values().collect(),
-        names => names
-            .iter()
-            .map(|name| configuration::job(&configuration, name))
-            .collect::<Result<_, _>>()?,
-    };
+    let jobs = configuration::jobs(&configuration, &args.jobs)?;
     let mut output = Output::new();
     output.write_all(lines(&configuration, &jobs, args.print)?.as_bytes()).map_err(OutputError)?;
     output.finish()?;
@@ -69,18 +64,22 @@ pub(crate) fn lines(
         lines.push_str("MAILTO=root\n");
     }
     for job in jobs {
-        let (when, name) = (job.schedule.crontab(), &job.name);
-        lines += &match form {
-            Form::Crontab => format!("{when} {words} {name}"),
-            Form::CronD => format!("{when} {} {words} {name}", machine::user()),
-            Form::Systemd => units(job, &words),
-        };
-        lines.push('\n');
+        let drill = job.drill.schedule.as_ref().map(|schedule| ("drill", schedule));
+        for (verb, schedule) in std::iter::once(("run", &job.schedule)).chain(drill) {
+            let line = format!("{words} {verb} {}", job.name);
+            let when = schedule.crontab();
+            lines += &match form {
+                Form::Crontab => format!("{when} {line}"),
+                Form::CronD => format!("{when} {} {line}", machine::user()),
+                Form::Systemd => units(&job.name, verb, schedule, &line),
+            };
+            lines.push('\n');
+        }
     }
     Ok(lines)
 }
 
-/// The command without the job's name. Cron takes a `%` for the end of a line, and a shell, cron and
+/// The command without verb and job. Cron takes a `%` for the end of a line, and a shell, cron and
 /// systemd each have quotes of their own: paths that would need any are refused.
 fn command(program: &Path, configuration: &Configuration) -> Result<String, Failure> {
     let plain = |path: &Path| {
@@ -92,22 +91,23 @@ fn command(program: &Path, configuration: &Configuration) -> Result<String, Fail
                 .hint("use a path of letters, digits and any of / . _ + , : @ = -")
         })
     };
-    Ok(format!("{} --quiet --config {} run", plain(program)?, plain(configuration.file())?))
+    Ok(format!("{} --quiet --config {}", plain(program)?, plain(configuration.file())?))
 }
 
-fn units(job: &Job, words: &str) -> String {
-    let (name, calendar, user) = (&job.name, job.schedule.calendar(), machine::user());
+fn units(job: &str, verb: &str, schedule: &Schedule, line: &str) -> String {
+    let (calendar, user) = (schedule.calendar(), machine::user());
+    let name = if verb == "run" { job.to_owned() } else { format!("{verb}-{job}") };
     format!(
         "# /etc/systemd/system/gabion-{name}.service
 [Unit]
-Description=gabion job {name}
+Description=gabion {verb} {job}
 Wants=network-online.target
 After=network-online.target
 
 [Service]
 Type=oneshot
 User={user}
-ExecStart={words} {name}
+ExecStart={line}
 Nice=10
 IOSchedulingClass=idle
 NoNewPrivileges=yes
@@ -121,7 +121,7 @@ LockPersonality=yes
 
 # /etc/systemd/system/gabion-{name}.timer
 [Unit]
-Description=Runs the gabion job {name}
+Description=gabion {verb} {job}
 
 [Timer]
 OnCalendar={calendar}

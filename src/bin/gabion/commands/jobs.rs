@@ -1,7 +1,8 @@
 //! `gabion jobs`: the jobs of the configuration, in short or with everything filled in.
 
 use gabion::job::config::{
-    Databases, Job, KeyPlace, NotifyWhen, StreamConfig, Wait, duration_text,
+    Databases, Drill, Expected, Job, KeyPlace, NotifyWhen, Sample, StreamConfig, Wait,
+    duration_text,
 };
 
 use crate::configuration;
@@ -124,5 +125,37 @@ fn explained(job: &Job) -> Vec<String> {
         Wait::For(time) => duration_text(time),
     };
     say("limits.wait", format!("{wait:?}"));
+    explain_drill(&job.drill, &mut say);
     lines
+}
+
+fn explain_drill(drill: &Drill, say: &mut dyn FnMut(&str, String)) {
+    say(
+        "drill.files",
+        match drill.files {
+            Sample::Number(number) => number.to_string(),
+            Sample::Percent(percent) => format!("\"{percent}%\""),
+        },
+    );
+    say("drill.file-bytes", format!("{:?}", size(drill.file_bytes)));
+    say("drill.require", format!("{:?}", drill.require));
+    for query in &drill.queries {
+        let expected = match &query.expected {
+            Expected::Row => "gives a row".to_owned(),
+            Expected::Value(value) => format!("gives {value:?}"),
+            Expected::AtLeast(number) => format!("gives {number} or more"),
+        };
+        say("drill.sql", format!("{:?} in {:?} {expected}", query.query, query.database));
+    }
+    let folder = drill.folder.as_ref();
+    say("drill.folder", folder.map_or("$TMPDIR or /var/tmp".into(), |path| format!("{path:?}")));
+    let user = drill.user.as_deref().unwrap_or("nobody");
+    say("drill.user", format!("{user:?} when root runs it"));
+    say("drill.time", format!("{:?}", duration_text(drill.time)));
+    say("drill.max-age", drill.max_age.map_or("none".into(), duration_text));
+    let schedule = drill.schedule.as_ref();
+    say(
+        "drill.schedule",
+        schedule.map_or("never".into(), |found| format!("{:?}", found.to_string())),
+    );
 }

@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod cron;
 pub(crate) mod diff;
+pub(crate) mod drill;
 pub(crate) mod find;
 pub(crate) mod forget;
 pub(crate) mod init;

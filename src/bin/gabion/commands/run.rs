@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::time::Duration;
 
 use gabion::format::snapshot::Snapshot;
 use gabion::job::config::{Configuration, Job, NotifyWhen, Wait};
@@ -22,6 +20,7 @@ use super::snapshot::in_words;
 use super::status::StateArgs;
 use crate::errors::{Exit, Failure};
 use crate::keep::keep_of_job;
+use crate::limit::Limit;
 use crate::output::one_line;
 use crate::render::values::{count, counted};
 use crate::session::Session;
@@ -55,14 +54,7 @@ pub(crate) struct Args {
 pub(crate) fn run(session: &mut Session, args: &Args) -> Result<Exit, Failure> {
     let configuration = configuration::read(session)?;
     session.use_configured(&configuration.repository)?;
-    let jobs: Vec<&Job> = match args.all {
-        true => configuration.jobs.values().collect(),
-        false => args
-            .jobs
-            .iter()
-            .map(|name| configuration::job(&configuration, name))
-            .collect::<Result<_, _>>()?,
-    };
+    let jobs = configuration::jobs(&configuration, &args.jobs)?;
     let state = args.state.folder()?;
     run_jobs(session, &configuration, &jobs, &state, args.dry_run)
 }
@@ -134,15 +126,9 @@ impl Run<'_> {
     /// Runs, says and remembers how it ended.
     fn remembered(&self, lock: &JobLock, interrupted: &AtomicBool) -> Result<Exit, Failure> {
         let started = machine::now();
-        let (done, limit) = self.watch(interrupted);
-        let limit = &limit;
-        let (result, record) = std::thread::scope(|scope| {
-            scope.spawn(move || limit.keep(interrupted));
-            let result = self.with_hooks(lock, limit);
-            drop(done);
-            let record = self.record(started.seconds, &result);
-            (result, record)
-        });
+        let limit = Limit::new(self.job.limits.time, &self.stop);
+        let result = limit.guard(interrupted, || self.with_hooks(lock, &limit));
+        let record = self.record(started.seconds, &result);
         if self.dry_run {
             return self.say(&result, record.exit_code);
         }
@@ -157,23 +143,11 @@ impl Run<'_> {
         Ok(exit)
     }
 
-    fn watch(&self, _interrupted: &AtomicBool) -> (Sender<()>, Limit) {
-        let (done, ended) = channel();
-        let limit = Limit {
-            time: self.job.limits.time,
-            ended: std::sync::Mutex::new(ended),
-            stop: Arc::clone(&self.stop),
-            passed: AtomicBool::new(false),
-        };
-        (done, limit)
-    }
-
     fn with_hooks(&self, lock: &JobLock, limit: &Limit) -> Result<Taken, Failure> {
         let hooks = &self.job.hooks;
         let before = self.hook("before", hooks.before.as_ref(), &[], &self.stop);
         let mut result = before.and_then(|()| self.take(lock));
-        if limit.passed.load(Ordering::Relaxed) && result.is_err() {
-            let time = limit.time.map(gabion::job::config::duration_text).unwrap_or_default();
+        if let Some(time) = limit.passed().filter(|_| result.is_err()) {
             let message = format!("{}: it took longer than {time} and was ended", self.job.name);
             result = Err(Failure::new(Exit::Failed, message).hint("limits.time says how long"));
         }
@@ -369,32 +343,6 @@ impl Run<'_> {
         let subject = format!("gabion on {}: {} {word}", machine::host(), self.job.name);
         if let Err(error) = mail::send(address, &subject, &body) {
             self.session.console.notice(&format!("no mail was sent to {address}: {error}"));
-        }
-    }
-}
-
-/// How long a run may take.
-struct Limit {
-    time: Option<Duration>,
-    ended: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
-    stop: Arc<AtomicBool>,
-    passed: AtomicBool,
-}
-
-impl Limit {
-    /// Stops the run when the user wishes to, or its time is over; returns when it has ended.
-    fn keep(&self, interrupted: &AtomicBool) {
-        const TICK: Duration = Duration::from_millis(100);
-        let from = std::time::Instant::now();
-        let ended = self.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-            if self.time.is_some_and(|time| from.elapsed() >= time) {
-                self.passed.store(true, Ordering::Relaxed);
-                self.stop.store(true, Ordering::Relaxed);
-            }
-            if interrupted.load(Ordering::Relaxed) {
-                self.stop.store(true, Ordering::Relaxed);
-            }
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gabion::job::config::{duration_text, parse_duration};
-use gabion::job::state::{Outcome, RunRecord, StateFolder, Status, replace};
+use gabion::job::config::{Configuration, duration_text, parse_duration};
+use gabion::job::state::{DrillRecord, Outcome, RunRecord, StateFolder, Status, replace};
 use serde::Serialize;
 
 use crate::errors::{Exit, Failure};
@@ -70,60 +70,119 @@ struct Line<'a> {
     last_run: Option<&'a RunRecord>,
     last_success: Option<&'a RunRecord>,
     last_failure: Option<&'a RunRecord>,
+    last_drill: Option<&'a DrillRecord>,
+    last_good_drill: Option<i64>,
+}
+
+/// What is known of a job, and what comes of it.
+struct Judged {
+    status: Status,
+    drill: Option<DrillRecord>,
+    /// When the last drill without a problem ended.
+    good_drill: Option<i64>,
+    ok: bool,
+    verdict: String,
 }
 
 /// Looks at them.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     let state = args.state.folder()?;
+    // Without a configuration it cannot be told which jobs should have run.
+    let configuration = configuration::find(session)?;
     let mut jobs = args.jobs.clone();
     if jobs.is_empty() {
         jobs = state.jobs()?;
-        // Without a configuration it cannot be told which jobs should have run.
-        if let Some(configuration) = configuration::find(session)? {
-            jobs.extend(configuration.jobs.into_keys());
-            jobs.sort();
-            jobs.dedup();
-        }
+        jobs.extend(configuration.iter().flat_map(|found| found.jobs.keys().cloned()));
+        jobs.sort();
+        jobs.dedup();
     }
     if jobs.is_empty() {
         one_line("gabion CRITICAL: no job ever ran, and none is configured")?;
         return Ok(Exit::Failed);
     }
-    let now = machine::now().seconds;
-    let mut judged = Vec::new();
-    for job in jobs {
-        let status = state.read(&job)?;
-        let status = status.unwrap_or_else(|| Status { job, ..Status::default() });
-        let (ok, verdict) = judge(&status, args.max_age, now);
-        judged.push((status, ok, verdict));
-    }
+    let judged: Vec<Judged> = jobs
+        .into_iter()
+        .map(|job| look(&state, configuration.as_ref(), job, args.max_age))
+        .collect::<Result<_, _>>()?;
     if let Some(file) = &args.prometheus {
         replace(file, figures(&judged).as_bytes())
             .map_err(|error| Failure::io(format!("cannot write {}", file.display()), &error))?;
     }
+    say(session, &judged)?;
+    Ok(if judged.iter().all(|job| job.ok) { Exit::Done } else { Exit::Failed })
+}
+
+fn look(
+    state: &StateFolder,
+    configuration: Option<&Configuration>,
+    job: String,
+    max_age: Option<Duration>,
+) -> Result<Judged, Failure> {
+    let now = machine::now().seconds;
+    let status = state.read(&job)?;
+    let drill = state.last_drill(&job)?;
+    let good_drill = state.last_good_drill(&job)?.map(|drill| drill.ended);
+    let configured = configuration.and_then(|found| found.jobs.get(&job));
+    let drill_age = configured.and_then(|job| job.drill.max_age);
+    let status = status.unwrap_or_else(|| Status { job, ..Status::default() });
+    let (mut ok, mut verdict) = judge(&status, max_age, now);
+    let (drilled, said) = judge_drill(drill.as_ref(), good_drill, drill_age, now);
+    ok &= drilled;
+    verdict.extend(said.map(|said| format!(", {said}")));
+    Ok(Judged { status, drill, good_drill, ok, verdict })
+}
+
+fn say(session: &Session, judged: &[Judged]) -> Result<(), Failure> {
     if session.json() {
-        for (status, ok, verdict) in &judged {
+        for job in judged {
             one_json(&Line {
-                job: &status.job,
-                ok: *ok,
-                verdict,
-                last_run: status.last_run.as_ref(),
-                last_success: status.last_success.as_ref(),
-                last_failure: status.last_failure.as_ref(),
+                job: &job.status.job,
+                ok: job.ok,
+                verdict: &job.verdict,
+                last_run: job.status.last_run.as_ref(),
+                last_success: job.status.last_success.as_ref(),
+                last_failure: job.status.last_failure.as_ref(),
+                last_drill: job.drill.as_ref(),
+                last_good_drill: job.good_drill,
             })?;
         }
-    } else {
-        let all_well = judged.iter().all(|(_, ok, _)| *ok);
-        if !(all_well && session.quiet()) {
-            // What is wrong comes first: pagers cut lines.
-            let (well, ill): (Vec<_>, Vec<_>) = judged.iter().partition(|(_, ok, _)| *ok);
-            let words: Vec<&str> =
-                ill.iter().chain(&well).map(|(_, _, verdict)| verdict.as_str()).collect();
-            let word = if all_well { "OK" } else { "CRITICAL" };
-            one_line(format!("gabion {word}: {}", words.join("; ")))?;
-        }
+        return Ok(());
     }
-    Ok(if judged.iter().all(|(_, ok, _)| *ok) { Exit::Done } else { Exit::Failed })
+    let all_well = judged.iter().all(|job| job.ok);
+    if all_well && session.quiet() {
+        return Ok(());
+    }
+    // What is wrong comes first: pagers cut lines.
+    let (well, ill): (Vec<_>, Vec<_>) = judged.iter().partition(|job| job.ok);
+    let words: Vec<&str> = ill.iter().chain(&well).map(|job| job.verdict.as_str()).collect();
+    let word = if all_well { "OK" } else { "CRITICAL" };
+    let line = format!("gabion {word}: {}", words.join("; "));
+    one_line(gabion::format::path::printable(line.as_bytes()))
+}
+
+/// Whether the drills of a job are well, and what there is to say about them.
+fn judge_drill(
+    last: Option<&DrillRecord>,
+    good: Option<i64>,
+    max_age: Option<Duration>,
+    now: i64,
+) -> (bool, Option<String>) {
+    let Some(last) = last else {
+        return (max_age.is_none(), max_age.map(|_| "never drilled".to_owned()));
+    };
+    let ago = |ended: i64| age(now - ended);
+    if !last.ok {
+        let said = format!("its drill failed {} ago: {}", ago(last.ended), last.verdict());
+        return (false, Some(said));
+    }
+    let limit = max_age.and_then(|limit| i64::try_from(limit.as_secs()).ok());
+    match (good, limit) {
+        (Some(good), Some(limit)) if now - good > limit => {
+            let limit = max_age.map(duration_text).unwrap_or_default();
+            (false, Some(format!("drilled {} ago, more than {limit}", ago(good))))
+        }
+        _ => (true, Some(format!("drilled {} ago", ago(last.ended)))),
+    }
 }
 
 fn judge(status: &Status, max_age: Option<Duration>, now: i64) -> (bool, String) {
@@ -160,38 +219,48 @@ fn age(seconds: i64) -> String {
 }
 
 /// Figures in the text format of Prometheus. A job's name needs no escapes.
-fn figures(judged: &[(Status, bool, String)]) -> String {
-    type Figure = fn(&Status) -> Option<i128>;
-    let ok: Figure = |status| {
-        Some(i128::from(status.last_run.as_ref().is_some_and(|run| run.outcome == Outcome::Ok)))
+fn figures(judged: &[Judged]) -> String {
+    type Figure = fn(&Judged) -> Option<i128>;
+    let ok: Figure = |job| {
+        let last = job.status.last_run.as_ref();
+        Some(i128::from(last.is_some_and(|run| run.outcome == Outcome::Ok)))
     };
-    let table: [(&str, &str, Figure); 6] = [
+    let table: [(&str, &str, Figure); 8] = [
         ("last_run_ok", "Whether the last run took a complete snapshot.", ok),
-        ("last_run_timestamp_seconds", "When the last run ended.", |status| {
-            status.last_run.as_ref().map(|run| i128::from(run.ended))
+        ("last_run_timestamp_seconds", "When the last run ended.", |job| {
+            job.status.last_run.as_ref().map(|run| i128::from(run.ended))
         }),
-        ("last_success_timestamp_seconds", "When the last success ended.", |status| {
-            status.last_success.as_ref().map(|run| i128::from(run.ended))
+        ("last_success_timestamp_seconds", "When the last success ended.", |job| {
+            job.status.last_success.as_ref().map(|run| i128::from(run.ended))
         }),
-        ("last_run_duration_seconds", "How long the last run took.", |status| {
-            status.last_run.as_ref().map(|run| i128::from(run.ended - run.started))
+        ("last_run_duration_seconds", "How long the last run took.", |job| {
+            job.status.last_run.as_ref().map(|run| i128::from(run.ended - run.started))
         }),
-        ("last_success_bytes", "Plain bytes of the last success.", |status| {
-            status.last_success.as_ref().map(|run| i128::from(run.bytes))
+        ("last_success_bytes", "Plain bytes of the last success.", |job| {
+            job.status.last_success.as_ref().map(|run| i128::from(run.bytes))
         }),
-        ("last_success_added_bytes", "Bytes that it added to the repository.", |status| {
-            status.last_success.as_ref().map(|run| i128::from(run.added_bytes))
+        ("last_success_added_bytes", "Bytes that it added to the repository.", |job| {
+            job.status.last_success.as_ref().map(|run| i128::from(run.added_bytes))
+        }),
+        ("last_drill_ok", "Whether the last drill found nothing wrong.", |job| {
+            job.drill.as_ref().map(|drill| i128::from(drill.ok))
+        }),
+        ("last_good_drill_timestamp_seconds", "When the last such drill ended.", |job| {
+            job.good_drill.map(i128::from)
         }),
     ];
     let mut text = String::new();
     for (name, help, figure) in table {
-        text.push_str(&format!(
-            "# HELP gabion_job_{name} {help}\n# TYPE gabion_job_{name} gauge\n"
-        ));
-        for (status, _, _) in judged {
-            if let Some(value) = figure(status) {
-                text.push_str(&format!("gabion_job_{name}{{job=\"{}\"}} {value}\n", status.job));
-            }
+        let lines: Vec<String> = judged
+            .iter()
+            .filter_map(|job| Some((&job.status.job, figure(job)?)))
+            .map(|(job, value)| format!("gabion_job_{name}{{job=\"{job}\"}} {value}\n"))
+            .collect();
+        if !lines.is_empty() {
+            text.push_str(&format!(
+                "# HELP gabion_job_{name} {help}\n# TYPE gabion_job_{name} gauge\n{}",
+                lines.concat()
+            ));
         }
     }
     text

@@ -1,0 +1,166 @@
+//! A MariaDB server for one drill.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rustix::process::Signal;
+
+use super::scratch::{self, Room, Scratch, failure, find, lines_of};
+use super::{Brought, Counted, Dump, Engine};
+use crate::ops::OpError;
+use crate::ops::cat_into::cat_into;
+
+/// Errors of a dump that are told; the client stops at the first.
+const MAX_ERRORS: usize = 10;
+/// Tables that are counted by one call.
+const TABLES_AT_ONCE: usize = 100;
+const OPTIONS: [&str; 8] = [
+    "--no-defaults",
+    "--skip-networking",
+    "--innodb-flush-log-at-trx-commit=0",
+    "--innodb-doublewrite=0",
+    "--skip-log-bin",
+    // What a dump schedules must not begin to work here.
+    "--event-scheduler=OFF",
+    "--max-allowed-packet=1G",
+    "--skip-name-resolve",
+];
+
+/// The server and its client.
+#[derive(Debug)]
+pub(super) struct Server {
+    /// Ends it when dropped, before the folder goes.
+    _server: scratch::Server,
+    room: Room,
+    client: PathBuf,
+    version: String,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Server {
+    /// Makes a data folder and starts a server.
+    pub(super) fn start(
+        scratch: &Scratch,
+        programs: Option<PathBuf>,
+        interrupted: Arc<AtomicBool>,
+    ) -> Result<Self, OpError> {
+        let folder = programs.as_deref();
+        let install = find(folder, &["mariadb-install-db", "mysql_install_db"]);
+        let daemon = find(folder, &["mariadbd", "mysqld"]);
+        let client = find(folder, &["mariadb", "mysql"]);
+        let (Some(install), Some(daemon), Some(client)) = (install, daemon, client) else {
+            return Err(failure(
+                "mariadb",
+                "the programs mariadb-install-db, mariadbd and mariadb are not on this machine: \
+                 install MariaDB's server, or say with `programs` in which folder they are",
+            ));
+        };
+        let room = scratch.room("mariadb")?;
+        let data = format!("--datadir={}", room.path().join("data").display());
+        let mut make = room.command(&install);
+        make.args(["--no-defaults", "--auth-root-authentication-method=normal"]);
+        make.args(["--skip-test-db", "--innodb-flush-log-at-trx-commit=0", &data]);
+        room.ask("mariadb", make, &interrupted)?;
+        let mut serve = room.command(&daemon);
+        serve.args(OPTIONS).arg(data);
+        serve.arg(format!("--socket={}", room.path().join("socket").display()));
+        serve.arg(format!("--pid-file={}", room.path().join("pid").display()));
+        serve.arg(format!("--tmpdir={}", room.path().display()));
+        let answers = || {
+            let mut ask = connect(&room, &client);
+            ask.args(["--execute", "SELECT 1"]);
+            room.ask("mariadb", ask, &interrupted).is_ok()
+        };
+        // It is one process, and nothing of it is to be kept.
+        let server = room.serve(serve, Signal::KILL, &interrupted, answers)?;
+        let mut made = Self { _server: server, room, client, version: String::new(), interrupted };
+        made.version = made.ask("", "SELECT VERSION()", false)?.trim().to_owned();
+        Ok(made)
+    }
+
+    fn ask(&self, database: &str, statements: &str, force: bool) -> Result<String, OpError> {
+        let mut client = connect(&self.room, &self.client);
+        client.args(["--batch", "--skip-column-names", "--execute", statements]);
+        client.arg(format!("--database={database}"));
+        match force {
+            true => {
+                client.arg("--force");
+                self.room.answer(database, client, &self.interrupted)
+            }
+            false => self.room.ask(database, client, &self.interrupted),
+        }
+    }
+}
+
+impl Engine for Server {
+    fn version(&self) -> String {
+        format!("MariaDB {}", self.version)
+    }
+
+    fn restore(&mut self, dump: &Dump<'_>, database: &str) -> Result<Brought, OpError> {
+        self.ask("", &format!("CREATE DATABASE {}", quoted(database)), false)?;
+        let (stderr, said) = self.room.stderr("stderr")?;
+        let mut client = connect(&self.room, &self.client);
+        client.arg("--max-allowed-packet=1G").arg(format!("--database={database}"));
+        client.stdout(Stdio::null()).stderr(stderr);
+        let name = dump.stream.name.as_bytes();
+        let done = cat_into(dump.repository, dump.snapshot, name, client, dump.interrupted);
+        let (errors, _) = lines_of(&said, MAX_ERRORS, |line| line.starts_with("ERROR"));
+        match done {
+            Err(OpError::Stream(_)) if !errors.is_empty() => {}
+            done => drop(done?),
+        }
+        Ok(Brought { errors: errors.into(), notes: Vec::new() })
+    }
+
+    fn count(&self, database: &str, tables: Option<Vec<&str>>) -> Result<Counted, OpError> {
+        let listed;
+        let tables: Vec<&str> = match tables {
+            Some(tables) => tables,
+            None => {
+                let all = "SHOW FULL TABLES WHERE Table_type = 'BASE TABLE'";
+                listed = self.ask(database, all, false)?;
+                listed.lines().filter_map(|line| line.split('\t').next()).collect()
+            }
+        };
+        let mut counted = Counted::new();
+        for some in tables.chunks(TABLES_AT_ONCE) {
+            let statement = |(at, table): (usize, &&str)| {
+                format!("SELECT {at}, COUNT(*) FROM {};", quoted(table))
+            };
+            let statements: String = some.iter().enumerate().map(statement).collect();
+            let answer = self.ask(database, &statements, true)?;
+            for (at, table) in some.iter().enumerate() {
+                let found = answer.lines().find_map(|line| {
+                    let (number, rows) = line.split_once('\t')?;
+                    (number.parse() == Ok(at)).then(|| rows.parse().ok())?
+                });
+                let found = found.ok_or_else(|| "it cannot be counted: it is not there".to_owned());
+                counted.insert((*table).to_owned(), found);
+            }
+        }
+        Ok(counted)
+    }
+
+    fn query(&self, database: &str, query: &str) -> Result<Vec<String>, OpError> {
+        let answer = self.ask(database, query, false)?;
+        Ok(answer.lines().map(|line| line.replace('\t', "|")).collect())
+    }
+
+    fn remove(&mut self, database: &str) -> Result<(), OpError> {
+        self.ask("", &format!("DROP DATABASE {}", quoted(database)), false).map(drop)
+    }
+}
+
+fn connect(room: &Room, client: &std::path::Path) -> Command {
+    let mut command = room.command(client);
+    command.args(["--no-defaults", "--user=root"]);
+    command.arg(format!("--socket={}", room.path().join("socket").display()));
+    command
+}
+
+fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
