@@ -16,8 +16,8 @@ use crate::specimen::{Specimen, add_coordination, checked, specimen};
 /// g (it is no longer listed), m (a chunk is missing), d (damage is met). The object belongs to the
 /// newer snapshot.
 ///
-/// Not found by any check: what nothing else refers to and is simply gone (a segment,
-/// what coordinates writers), and a swap of two equal things.
+/// Not found by any check: what coordinates writers and is simply gone, for nothing else refers to
+/// it, and a swap of two equal things.
 const TABLE: &str = "
     object    delete  empty   cut     half    flip    swap    older   double  longer
     config    SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   --:aa   SD:aa   .       SD:aa
@@ -26,7 +26,7 @@ const TABLE: &str = "
     key-copy  SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa
     content   SD:am   SD:am   SD:am   SD:am   -D:ad   SD:mm   SD:am   SD:aa   SD:am
     pages     SD:am   SD:am   SD:am   SD:am   SD:ad   SD:mm   SD:am   SD:aa   SD:am
-    segment   --:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa
+    segment   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa
     snapshot  SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa
     its-copy  SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa
     root      --:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa   SD:aa
@@ -135,7 +135,8 @@ fn damage(
     vec![new]
 }
 
-/// Whether a check found something that names one of `objects` or, if that is gone, a snapshot.
+/// Whether a check found something that names one of `objects` or, if that is gone, a snapshot or
+/// the index.
 fn check_names(
     storage: &MemoryStorage,
     read: ReadData,
@@ -152,7 +153,7 @@ fn check_names(
     assert_eq!(problems.len() as u64, summary.problems, "{what}: each is told and counted");
     // By the last part of the path: of a slot's two copies, the first may stand for both.
     let last = |name: &ObjectName| name.to_string().rsplit('/').next().unwrap_or("").to_owned();
-    let named = objects.iter().map(last).chain(["snapshots/".to_owned()]);
+    let named = objects.iter().map(last).chain(["snapshots/", "index: "].map(str::to_owned));
     let found = summary.problems > 0;
     let mut named = named.filter(|name| problems.iter().any(|problem| problem.contains(name)));
     assert!(!found || named.next().is_some(), "{what}: {problems:#?}");

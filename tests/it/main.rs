@@ -16,6 +16,7 @@ mod cli_restore;
 mod cli_setup;
 mod cli_snapshot;
 mod damage;
+mod every_file;
 mod forget_op;
 mod format_golden;
 mod old_repositories;

@@ -142,7 +142,7 @@ impl Survey {
         let segments = index::list(report)?;
         report.phase("reading the footers of all packs");
         let mut picture = Picture::read(report)?;
-        index::check(report, &segments, &mut picture)?;
+        index::check(report, segments, &mut picture)?;
         picture.finish(report);
         Ok(Self { snapshots, roots, picture })
     }

@@ -124,43 +124,18 @@ pub fn prune(
     options: &PruneOptions,
 ) -> Result<PruneSummary, OpError> {
     if options.dry_run {
-        let prune = Prune { repository, options, session: SessionId::random() };
+        let touched = AtomicBool::new(false);
+        let prune = Prune { repository, options, session: SessionId::random(), touched };
         return prune.plan_only();
     }
     repository.verify_place()?;
-    let session = announce(repository, options)?;
-    let result = Prune { repository, options, session }.run();
-    let ended = repository.end_session(session);
+    let prune = Prune::announce(repository, options)?;
+    let result = prune.run();
+    let ended = prune.end(result.is_ok());
     let summary = result?;
     ended?;
     repository.storage().sweep_abandoned().map_err(RepositoryError::from)?;
     Ok(summary)
-}
-
-/// Announces the pruner. On a full disk the room for that comes from index segments: they are
-/// copies of what the packs say themselves.
-fn announce(
-    repository: &Arc<Repository>,
-    options: &PruneOptions,
-) -> Result<SessionId, RepositoryError> {
-    let presence = Presence {
-        host: options.host.clone(),
-        now: (options.clock)(),
-        identity: options.identity.clone(),
-    };
-    let session = presence.session("prune", Vec::new());
-    match repository.begin_session(&session) {
-        Err(RepositoryError::Storage(error)) if error.kind == StorageErrorKind::NoSpace => {
-            for (name, _) in repository.storage().list(ObjectKind::Segment)?.objects {
-                repository.storage().delete(name)?;
-            }
-            repository.begin_session(&session)?;
-        }
-        result => {
-            result?;
-        }
-    }
-    Ok(session.id)
 }
 
 /// One run of the pruner.
@@ -168,9 +143,53 @@ struct Prune<'r> {
     repository: &'r Arc<Repository>,
     options: &'r PruneOptions,
     session: SessionId,
+    /// Whether anything was deleted, stored, or ended.
+    touched: AtomicBool,
+}
+
+impl<'r> Prune<'r> {
+    /// Announces the pruner. On a full disk the room for that comes from index segments: they are
+    /// copies of what the packs say themselves.
+    fn announce(
+        repository: &'r Arc<Repository>,
+        options: &'r PruneOptions,
+    ) -> Result<Self, RepositoryError> {
+        let presence = Presence {
+            host: options.host.clone(),
+            now: (options.clock)(),
+            identity: options.identity.clone(),
+        };
+        let session = presence.session("prune", Vec::new());
+        let touched = AtomicBool::new(false);
+        let prune = Self { repository, options, session: session.id, touched };
+        match repository.begin_session(&session) {
+            Err(RepositoryError::Storage(error)) if error.kind == StorageErrorKind::NoSpace => {
+                for (name, _) in repository.storage().list(ObjectKind::Segment)?.objects {
+                    prune.delete(name)?;
+                }
+                repository.begin_session(&session)?;
+            }
+            result => drop(result?),
+        }
+        Ok(prune)
+    }
 }
 
 impl Prune<'_> {
+    /// Ends the session. Of what this run ended or moved everything is listed before, while
+    /// somebody answers for it: if that fails, the session stays, and the next prune does it.
+    fn end(&self, done: bool) -> Result<(), OpError> {
+        if done || self.touched.load(Ordering::Relaxed) {
+            self.phase("replacing index segments");
+            segments::replace(self)?;
+        }
+        Ok(self.repository.end_session(self.session)?)
+    }
+
+    fn touch(&self) {
+        self.touched.store(true, Ordering::Relaxed);
+    }
+
     fn phase(&self, name: &'static str) {
         self.repository.observer().event(Event::Phase(name));
     }
@@ -199,10 +218,6 @@ impl Prune<'_> {
         round.condemn_and_delete(&chosen.dead)?;
         self.phase("storing again what is needed of mostly dead packs");
         round.rewrite_all(&chosen.rewrite)?;
-        if summary.packs_deleted > 0 {
-            self.phase("replacing index segments");
-            segments::replace(self.repository)?;
-        }
         round::remove_finished_marks(self)?;
         self.delete_parity_of_nothing()?;
         summary.bytes_after = view.pack_bytes();
@@ -273,6 +288,7 @@ impl Prune<'_> {
     }
 
     fn delete(&self, name: ObjectName) -> Result<(), RepositoryError> {
+        self.touch();
         Ok(self.repository.storage().delete(name)?)
     }
 }

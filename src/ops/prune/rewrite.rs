@@ -32,6 +32,7 @@ struct Block {
 }
 
 fn writer(prune: &Prune<'_>) -> Writer {
+    prune.touch();
     let writer = Writer::new(prune.repository, prune.options.compression);
     writer.announce(prune.session);
     writer

@@ -43,6 +43,7 @@ impl Prune<'_> {
                     self.repository.remove_records(&session.forgets)?;
                 }
                 self.drop_roots_of(id, dead || self.options.drop_unfinished)?;
+                self.touch();
                 self.repository.end_session(id)?;
                 ended += 1;
             }

@@ -125,7 +125,7 @@ fn run_in_session(
     repository: &Arc<Repository>,
     options: &mut SnapshotOptions,
     source: Source,
-    mut scan_started: Timestamp,
+    scan_started: Timestamp,
     commit: &mut Commit,
 ) -> Result<SnapshotSummary, OpError> {
     repository.observer().event(Event::Phase("reading the index"));
@@ -138,7 +138,23 @@ fn run_in_session(
     }
     let writer = Writer::new(repository, options.compression);
     commit.adopt(&writer);
-    let shared = Arc::new(Shared::new(&writer, options.threads, &options.interrupted)?);
+    let result = store_and_confirm(&writer, options, source, scan_started, commit, &earlier);
+    if result.is_err() {
+        commit.packs_were_listed(writer.close());
+    }
+    result
+}
+
+fn store_and_confirm(
+    writer: &Writer,
+    options: &mut SnapshotOptions,
+    source: Source,
+    mut scan_started: Timestamp,
+    commit: &mut Commit,
+    earlier: &Earlier,
+) -> Result<SnapshotSummary, OpError> {
+    let repository = writer.repository();
+    let shared = Arc::new(Shared::new(writer, options.threads, &options.interrupted)?);
     repository.observer().event(Event::Phase("reading the sources"));
     let previous = Previous::new(repository, &earlier.bases(), options.force);
     let dry_run = options.dry_run;
@@ -148,7 +164,7 @@ fn run_in_session(
             let out = out;
             feed(&shared, &out, previous, options, source, &mut scan_started)
         });
-        let collected = collect(&shared, &writer, commit, &messages, dry_run);
+        let collected = collect(&shared, writer, commit, &messages, dry_run);
         // The feeder ends when nobody listens any more.
         drop(messages);
         let fed = feeder.join().unwrap_or_else(|_| {
@@ -160,10 +176,10 @@ fn run_in_session(
         collected.and_then(|tree| Ok((tree, fed?)))
     });
     let (tree, fed) = fed?;
-    let summary = summarise(&shared, &writer, tree, &fed, &earlier);
+    let summary = summarise(&shared, writer, tree, &fed, earlier);
     let Some((root, _)) = tree else { return Ok(summary) };
     commit.scan_started = scan_started;
-    commit.confirm(options, &writer, root, fed.streams, &earlier, summary)
+    commit.confirm(options, writer, root, fed.streams, earlier, summary)
 }
 
 /// Runs the feeder to its end and tells the collector how it ended.

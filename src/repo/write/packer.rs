@@ -159,9 +159,8 @@ impl Packer {
         if sent { Ok(()) } else { Err(RepositoryError::Writer("it was stopped".to_owned())) }
     }
 
-    /// Closes the open packs and waits until every pack is durable and in the index. Returns the
-    /// packs finished since the last call.
-    pub(super) fn flush(&self) -> Result<Vec<SegmentPack>, RepositoryError> {
+    /// Closes the open packs and waits until every pack is durable and in the index.
+    pub(super) fn flush(&self) -> Result<(), RepositoryError> {
         for class in [PackClass::Content, PackClass::Pages] {
             let mut state = self.state();
             if let Some(pack) = state.open[class as usize].take() {
@@ -179,8 +178,18 @@ impl Packer {
                 state.failure = Some(failure.again());
                 Err(failure)
             }
-            None => Ok(std::mem::take(&mut state.unlisted)),
+            None => Ok(()),
         }
+    }
+
+    /// The finished packs that no index segment lists yet, also those of a writer that failed.
+    pub(super) fn take_unlisted(&self) -> Vec<SegmentPack> {
+        std::mem::take(&mut self.state().unlisted)
+    }
+
+    /// The opposite of [`Self::take_unlisted`].
+    pub(super) fn still_unlisted(&self, packs: Vec<SegmentPack>) {
+        self.state().unlisted.extend(packs);
     }
 
     /// Packs that are begun from now on belong to `session`.

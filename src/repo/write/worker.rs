@@ -74,12 +74,42 @@ impl Writer {
     /// # Errors
     /// When storage fails, now or earlier in the background.
     pub fn checkpoint(&self) -> Result<(), RepositoryError> {
-        let packs = self.packer.flush()?;
-        if !packs.is_empty() {
-            let bytes = self.repository.publish_segment(SegmentId::random(), &packs)?;
-            self.packer.count_bytes(bytes);
+        self.packer.flush()?;
+        self.list_finished()
+    }
+
+    /// Ends the writer, also one that failed, and lists the packs that it finished in an index
+    /// segment: to be called before the session ends that they belong to. What is in the making
+    /// leaves nothing behind.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn close(mut self) -> Result<(), RepositoryError> {
+        self.stop();
+        self.list_finished()
+    }
+
+    fn list_finished(&self) -> Result<(), RepositoryError> {
+        let packs = self.packer.take_unlisted();
+        if packs.is_empty() {
+            return Ok(());
+        }
+        match self.repository.publish_segment(SegmentId::random(), &packs) {
+            Ok(bytes) => self.packer.count_bytes(bytes),
+            Err(error) => {
+                self.packer.still_unlisted(packs);
+                return Err(error);
+            }
         }
         Ok(())
+    }
+
+    fn stop(&mut self) {
+        self.packer.stop();
+        if let Some(finisher) = self.finisher.take() {
+            // A panic there was reported by its own message.
+            let _ = finisher.join();
+        }
     }
 
     /// What was added so far.
@@ -100,11 +130,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.packer.stop();
-        if let Some(finisher) = self.finisher.take() {
-            // A panic there was reported by its own message.
-            let _ = finisher.join();
-        }
+        self.stop();
     }
 }
 
