@@ -295,6 +295,11 @@ impl UnverifiedConfig {
         self.config.repository_id
     }
 
+    /// Parity shards for every thousand data shards, as it claims.
+    pub fn parity_per_mille(&self) -> Option<u32> {
+        self.config.parity_per_mille
+    }
+
     /// How it claims that objects are protected. Whoever expects an encrypted repository must not
     /// go on when this says otherwise: then the MAC is made with a key that lies open.
     pub fn sealing(&self) -> Sealing {

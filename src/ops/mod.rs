@@ -18,6 +18,7 @@ pub mod read_content;
 mod resolve;
 pub mod restore;
 pub mod retention;
+pub mod scrub;
 pub mod snapshot;
 pub mod stats;
 mod store_again;

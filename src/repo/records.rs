@@ -36,6 +36,7 @@ fn object_type(kind: ObjectKind) -> ObjectType {
         ObjectKind::Mark => ObjectType::Mark,
         ObjectKind::Pack
         | ObjectKind::Parity
+        | ObjectKind::Quarantine
         | ObjectKind::Config
         | ObjectKind::ConfigCopy
         | ObjectKind::Key

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::local_folder as handle;
@@ -303,6 +303,18 @@ impl Storage for LocalStorage {
         handle::sync_folder(&folder).map_err(failed)
     }
 
+    fn swap(&self, one: ObjectName, other: ObjectName) -> Result<(), StorageError> {
+        let swapped = || {
+            let (a, b) = (self.folder(one.folder())?, self.folder(other.folder())?);
+            let (from, to) = (one.file_name(), other.file_name());
+            // Both must be there, so an object that somebody deletes meanwhile does not come back.
+            rustix::fs::renameat_with(&*a, from, &*b, to, RenameFlags::EXCHANGE)?;
+            handle::sync_folder(&a)?;
+            handle::sync_folder(&b)
+        };
+        swapped().map_err(|error: io::Error| StorageError::from_io("exchange", one, error))
+    }
+
     fn verify_place(&self) -> Result<(), StorageError> {
         let lost = |source| StorageError {
             operation: "find",
@@ -325,6 +337,7 @@ impl Storage for LocalStorage {
         let mut swept = 0;
         let mut folders: Vec<_> =
             std::iter::once(Folder::Top).chain(Folder::all_below_top()).collect();
+        folders.push(Folder::Quarantine);
         if self.folder_afresh(Folder::Parity).is_ok() {
             folders.extend(Folder::all_of_parity());
         }

@@ -162,6 +162,16 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 
+    fn swap(&self, one: ObjectName, other: ObjectName) -> Result<(), StorageError> {
+        let mut objects = self.lock();
+        let missing = |name| StorageError::new("exchange", name, StorageErrorKind::NotFound);
+        let first = objects.get(&one).cloned().ok_or_else(|| missing(one))?;
+        let second = objects.insert(other, first).ok_or_else(|| missing(other));
+        let second = second.inspect_err(|_| drop(objects.remove(&other)))?;
+        objects.insert(one, second);
+        Ok(())
+    }
+
     fn verify_place(&self) -> Result<(), StorageError> {
         Ok(())
     }

@@ -100,6 +100,14 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// When the object may still be there, or may come back after a power failure.
     fn delete(&self, name: ObjectName) -> Result<(), StorageError>;
 
+    /// Exchanges the names of two objects, at once and durably: at no time is either name without
+    /// one of them. For what was rebuilt to take the place of what was damaged.
+    ///
+    /// # Errors
+    /// `NotFound` when one of them is not there; when the place cannot do it. The names are then
+    /// as they were; when the very last step failed they may be exchanged.
+    fn swap(&self, one: ObjectName, other: ObjectName) -> Result<(), StorageError>;
+
     /// Makes sure that the place this storage was opened at still leads to it.
     ///
     /// # Errors

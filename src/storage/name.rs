@@ -32,11 +32,13 @@ pub enum ObjectKind {
     Session,
     /// The announced condemnation of packs.
     Mark,
+    /// A damaged object that was set aside, or what is about to take its place.
+    Quarantine,
 }
 
 impl ObjectKind {
     /// Every kind, in order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Config,
         Self::ConfigCopy,
         Self::Key,
@@ -49,6 +51,7 @@ impl ObjectKind {
         Self::Root,
         Self::Session,
         Self::Mark,
+        Self::Quarantine,
     ];
 
     /// The kind's one object has a fixed name instead of an id.
@@ -71,6 +74,7 @@ impl ObjectKind {
             Self::Root => Folder::Roots,
             Self::Session => Folder::Sessions,
             Self::Mark => Folder::Marks,
+            Self::Quarantine => Folder::Quarantine,
         }
     }
 }
@@ -132,6 +136,11 @@ impl ObjectName {
     /// The name of a mark.
     pub fn mark(id: [u8; 16]) -> Self {
         Self { kind: ObjectKind::Mark, id }
+    }
+
+    /// The name of an object in quarantine.
+    pub fn quarantine(id: [u8; 16]) -> Self {
+        Self { kind: ObjectKind::Quarantine, id }
     }
 
     /// The name of a key slot.
@@ -223,11 +232,13 @@ pub(super) enum Folder {
     Sessions,
     /// Marks.
     Marks,
+    /// What was set aside.
+    Quarantine,
 }
 
 impl Folder {
-    /// All folders but the top one and those that only repositories with parity have, a folder
-    /// always after the folder that it lies in.
+    /// All folders that every repository has but the top one, a folder always after the folder that
+    /// it lies in.
     pub(super) fn all_below_top() -> impl Iterator<Item = Self> {
         [
             Self::Copy,
@@ -267,6 +278,7 @@ impl Folder {
             Self::Roots => (Self::Top, "roots"),
             Self::Sessions => (Self::Top, "sessions"),
             Self::Marks => (Self::Top, "marks"),
+            Self::Quarantine => (Self::Top, "quarantine"),
         };
         Some((parent, name.to_owned()))
     }
@@ -296,6 +308,7 @@ impl Folder {
             (Self::Top, "roots") => Some(Self::Roots),
             (Self::Top, "sessions") => Some(Self::Sessions),
             (Self::Top, "marks") => Some(Self::Marks),
+            (Self::Top, "quarantine") => Some(Self::Quarantine),
             (Self::Copy, "keys") => Some(Self::CopyKeys),
             (Self::Copy, "snapshots") => Some(Self::CopySnapshots),
             (Self::Packs, _) => Some(Self::Fan(fan_byte(name)?)),
@@ -311,7 +324,7 @@ impl Folder {
         match self {
             Self::Copy | Self::CopyKeys | Self::CopySnapshots | Self::Fan(_) => true,
             Self::Parity | Self::ParityFan(_) => true,
-            Self::Roots | Self::Sessions | Self::Marks => true,
+            Self::Roots | Self::Sessions | Self::Marks | Self::Quarantine => true,
             Self::Top | Self::Keys | Self::Packs | Self::Index | Self::Snapshots => false,
         }
     }
@@ -335,13 +348,14 @@ mod tests {
     #[test]
     fn every_folder_is_found_again_in_its_parent_and_made_after_it() {
         let mut made = vec![Folder::Top];
-        for folder in Folder::all_below_top().chain(Folder::all_of_parity()) {
+        let on_demand = Folder::all_of_parity().chain([Folder::Quarantine]);
+        for folder in Folder::all_below_top().chain(on_demand) {
             let (parent, name) = folder.place().unwrap();
             assert!(made.contains(&parent), "{folder:?} comes before {parent:?}");
             assert_eq!(parent.child(&name), Some(folder));
             made.push(folder);
         }
-        assert_eq!(made.len(), 1 + 10 + 256 + 1 + 256);
+        assert_eq!(made.len(), 1 + 10 + 256 + 1 + 256 + 1);
         for strange in ["AB", "a", "+a", "abc", "", "zz"] {
             assert_eq!(Folder::Packs.child(strange), None, "{strange}");
             assert_eq!(Folder::Parity.child(strange), None, "{strange}");

@@ -112,6 +112,10 @@ impl Storage for Beside {
         self.inner.delete(name)
     }
 
+    fn swap(&self, one: ObjectName, other: ObjectName) -> Result<(), StorageError> {
+        self.inner.swap(one, other)
+    }
+
     fn verify_place(&self) -> Result<(), StorageError> {
         self.inner.verify_place()
     }

@@ -7,10 +7,11 @@ use gabion::format::entry::Timestamp;
 use gabion::id::PackId;
 use gabion::ops::check::{CheckSummary, ReadData};
 use gabion::ops::prune::{PruneOptions, prune};
+use gabion::ops::scrub::{ScrubOptions, ScrubSummary, make_parity_again, scrub};
 use gabion::repo::{
     InitOptions, PackState, ParityHead, Repository, Unlock, pack_state, parity_head,
 };
-use gabion::storage::{MemoryStorage, ObjectKind, ObjectName, StorageErrorKind};
+use gabion::storage::{MemoryStorage, ObjectKind, ObjectName, Storage, StorageErrorKind};
 
 use crate::small::{
     FailAt, Files, copy, files, noise, notes, open, open_plain, options, problems, read_back, take,
@@ -234,4 +235,226 @@ fn a_snapshot_is_not_silent_about_missing_parity() {
     sandbox.write("source/b", b"more");
     let told = sandbox.gabion(["snapshot", "source"]).run().success();
     assert!(told.stderr().contains("1 packs have no parity"), "{}", told.stderr());
+}
+
+/// Scrubs, and returns the problems that were told.
+fn scrubbed(storage: &dyn Storage, mend: bool) -> (ScrubSummary, Vec<String>) {
+    let recorder = Recorder::default();
+    let options = ScrubOptions { mend, threads: 2, interrupted: Arc::default() };
+    let summary = scrub(storage, &recorder, &options).unwrap();
+    (summary, problems(&recorder))
+}
+
+fn objects(storage: &MemoryStorage) -> Vec<(ObjectName, Arc<[u8]>)> {
+    storage.names().into_iter().map(|name| (name, storage.get(name).unwrap())).collect()
+}
+
+fn without_quarantine(storage: &MemoryStorage) -> Vec<(ObjectName, Arc<[u8]>)> {
+    let mut objects = objects(storage);
+    objects.retain(|(name, _)| name.kind != ObjectKind::Quarantine);
+    objects
+}
+
+/// A repository with a pack of many shards, and the pack's id.
+fn with_long_pack() -> (MemoryStorage, PackId) {
+    let storage = with_parity(&files([("a", noise(60_000, 1)), ("b", noise(50_000, 2))]));
+    let len = |id: &PackId| storage.get(ObjectName::pack(*id)).unwrap().len();
+    let id = ids(&storage, ObjectKind::Pack).into_iter().max_by_key(len).unwrap();
+    (storage, id)
+}
+
+#[test]
+fn scrubbing_a_sound_repository_changes_nothing() {
+    let storage = with_parity(&some_files());
+    let before = objects(&storage);
+    for mend in [false, true] {
+        let (summary, problems) = scrubbed(&storage, mend);
+        assert!(summary.is_sound() && problems.is_empty(), "{problems:?}");
+        assert_eq!(summary.packs, 2);
+    }
+    assert_eq!(objects(&storage), before);
+    let plain = MemoryStorage::new();
+    Repository::init(&plain, "here", &options(Unlock::Nothing)).unwrap();
+    let options = ScrubOptions { mend: false, threads: 1, interrupted: Arc::default() };
+    assert!(scrub(&plain, &Recorder::default(), &options).is_err());
+}
+
+#[test]
+fn damage_of_packs_and_parity_is_mended_without_a_key_and_the_damaged_pack_is_kept() {
+    type Damage = fn(&mut Vec<u8>);
+    let kinds: [(&str, Damage); 5] = [
+        ("a bit", |bytes| bytes[5000] ^= 1),
+        ("its end is cut off", |bytes| bytes.truncate(bytes.len() - 100)),
+        ("something follows", |bytes| bytes.extend_from_slice(b"more")),
+        ("a sector of zeros", |bytes| bytes[4096..8192].fill(0)),
+        ("header", |bytes| bytes[..64].fill(0xff)),
+    ];
+    let (base, id) = with_long_pack();
+    for (what, damage) in kinds {
+        let storage = copy(&base);
+        change(&storage, ObjectName::pack(id), damage);
+        let damaged = storage.get(ObjectName::pack(id)).unwrap();
+        let (summary, told) = scrubbed(&storage, false);
+        assert_eq!((summary.damaged, summary.rebuilt, told.len()), (1, 0, 1), "{what}: {told:?}");
+        assert!(told[0].contains("it can be rebuilt"), "{what}: {told:?}");
+        let (summary, told) = scrubbed(&storage, true);
+        assert_eq!((summary.damaged, summary.rebuilt), (1, 1), "{what}: {told:?}");
+        assert_eq!(without_quarantine(&storage), objects(&base), "{what}");
+        let kept = ids(&storage, ObjectKind::Quarantine);
+        assert_eq!(kept.len(), 1);
+        assert_eq!(storage.get(ObjectName::quarantine(kept[0].0)), Some(damaged), "{what}");
+        assert!(told[0].contains(&ObjectName::quarantine(kept[0].0).to_string()));
+        assert!(scrubbed(&storage, true).1.is_empty(), "{what}");
+    }
+    for at in [0, 90, 1000, 6000] {
+        let storage = copy(&base);
+        change(&storage, ObjectName::parity(id), |bytes| bytes[at] ^= 1);
+        let (summary, told) = scrubbed(&storage, true);
+        assert_eq!((summary.parity_damaged, summary.parity_rebuilt), (1, 1), "{at}: {told:?}");
+        assert_eq!(objects(&storage), objects(&base), "{at}: nothing of parity is kept");
+    }
+    let storage = copy(&base);
+    change(&storage, ObjectName::pack(id), |bytes| bytes[5000] ^= 1);
+    change(&storage, ObjectName::parity(id), |bytes| bytes[1000] ^= 1);
+    let (summary, told) = scrubbed(&storage, true);
+    assert!(summary.is_sound() && told.len() == 2, "{told:?}");
+    assert_eq!(without_quarantine(&storage), objects(&base));
+}
+
+#[test]
+fn what_is_beyond_the_parity_is_told_and_not_touched() {
+    let (base, id) = with_long_pack();
+    let most = state(&base, id).head.layout.parity_shards() as usize;
+    let hit = |storage: &MemoryStorage, shards: usize| {
+        change(storage, ObjectName::pack(id), |bytes| {
+            (0..shards).for_each(|shard| bytes[4096 * shard + 7] ^= 1);
+        });
+    };
+    let storage = copy(&base);
+    hit(&storage, most);
+    assert!(scrubbed(&storage, true).0.is_sound());
+    assert_eq!(without_quarantine(&storage), objects(&base));
+
+    let storage = copy(&base);
+    hit(&storage, most + 1);
+    let before = objects(&storage);
+    let (summary, told) = scrubbed(&storage, true);
+    assert_eq!((summary.damaged, summary.rebuilt), (1, 0));
+    assert!(told[0].contains("more than the parity"), "{told:?}");
+    assert_eq!(objects(&storage), before);
+    // Both heads are lost: nothing is said about the pack, and the key is needed.
+    let storage = copy(&base);
+    change(&storage, ObjectName::parity(id), |bytes| bytes.fill(0));
+    let before = objects(&storage);
+    let (summary, _) = scrubbed(&storage, true);
+    assert_eq!((summary.without_parity, summary.is_sound()), (1, false));
+    assert_eq!(objects(&storage), before);
+}
+
+#[test]
+fn a_repair_that_fails_at_any_call_loses_nothing_and_the_next_one_finishes() {
+    let (base, id) = with_long_pack();
+    change(&base, ObjectName::pack(id), |bytes| bytes[5000] ^= 1);
+    change(&base, ObjectName::parity(id), |bytes| bytes[1000] ^= 1);
+    let whole = copy(&base);
+    assert!(scrubbed(&whole, true).0.is_sound());
+    let (damaged, whole) = (objects(&base), without_quarantine(&whole));
+    for at in 1.. {
+        let storage = copy(&base);
+        let failing = FailAt::new(storage.clone(), at, StorageErrorKind::Other);
+        let options = ScrubOptions { mend: true, threads: 1, interrupted: Arc::default() };
+        let result = scrub(&failing, &Recorder::default(), &options);
+        // Every object is as it was, or as it was before it was damaged.
+        let now = without_quarantine(&storage);
+        assert_eq!(now.len(), whole.len(), "call {at}");
+        for (object, (was, good)) in now.iter().zip(damaged.iter().zip(&whole)) {
+            assert!(object == was || object == good, "call {at}: {}", object.0);
+        }
+        assert!(scrubbed(&storage, true).0.is_sound(), "call {at}");
+        assert_eq!(without_quarantine(&storage), whole, "call {at}");
+        if !failing.has_failed() {
+            assert!(result.unwrap().is_sound());
+            break;
+        }
+    }
+}
+
+/// A pruner deletes a pack while it is rebuilt: it must not come back.
+#[test]
+fn a_pack_that_is_deleted_meanwhile_stays_deleted() {
+    let (base, id) = with_long_pack();
+    change(&base, ObjectName::pack(id), |bytes| bytes[5000] ^= 1);
+    let mut met = 0;
+    for at in 1.. {
+        let storage = copy(&base);
+        let meddle = |storage: &MemoryStorage| {
+            let len = |id: &PackId| storage.get(ObjectName::pack(*id)).unwrap().len();
+            let longest = ids(storage, ObjectKind::Pack).into_iter().max_by_key(len).unwrap();
+            storage.remove(ObjectName::pack(longest));
+            storage.remove(ObjectName::parity(longest));
+        };
+        let meddling = FailAt::meddling(storage.clone(), at, meddle);
+        let options = ScrubOptions { mend: true, threads: 1, interrupted: Arc::default() };
+        scrub(&meddling, &Recorder::default(), &options).unwrap();
+        if !meddling.has_failed() {
+            break;
+        }
+        assert!(storage.get(ObjectName::pack(id)).is_none(), "call {at}");
+        assert!(storage.get(ObjectName::parity(id)).is_none(), "call {at}");
+        met += 1;
+    }
+    assert!(met > 10);
+}
+
+#[test]
+fn lost_parity_is_made_again_with_the_key_but_never_of_a_damaged_pack() {
+    let base = with_parity(&some_files());
+    let packs = ids(&base, ObjectKind::Pack);
+    let storage = copy(&base);
+    storage.remove(ObjectName::parity(packs[0]));
+    change(&storage, ObjectName::parity(packs[1]), |bytes| bytes.fill(0));
+    let made = make_parity_again(&open_plain(&storage)).unwrap();
+    assert_eq!(made, (2, 0));
+    assert_eq!(objects(&storage), objects(&base));
+    assert_eq!(make_parity_again(&open_plain(&storage)).unwrap(), (0, 0));
+
+    let len = base.get(ObjectName::pack(packs[0])).unwrap().len();
+    for at in (0..len).step_by(97).chain([len - 1]) {
+        let storage = copy(&base);
+        storage.remove(ObjectName::parity(packs[0]));
+        change(&storage, ObjectName::pack(packs[0]), |bytes| bytes[at] ^= 1);
+        assert_eq!(make_parity_again(&open_plain(&storage)).unwrap(), (0, 1), "byte {at}");
+        assert!(storage.get(ObjectName::parity(packs[0])).is_none(), "byte {at}");
+    }
+}
+
+/// The program, on an encrypted repository, from a machine that has no key.
+#[test]
+fn a_machine_without_the_key_finds_and_mends() {
+    let sandbox = Sandbox::new();
+    let with_key = |args: &[&str]| sandbox.gabion(args).env("GABION_PASSWORD", "secret");
+    with_key(&["init", "--parity", "3%"]).run().success();
+    sandbox.write("source/a", noise(300_000, 1));
+    with_key(&["snapshot", "source"]).run().success();
+    sandbox.gabion(["check", "--parity"]).run().success();
+    let pack = "pack=$(find repository/packs -type f -size +200k)";
+    let hit = "dd if=/dev/zero of=$pack bs=4096 seek=3 count=2 conv=notrunc status=none";
+    sandbox.shell(&format!("{pack}; cp $pack whole; {hit}; cp $pack damaged")).run().success();
+    let found = sandbox.gabion(["check", "--parity"]).run().code(13);
+    found.says("it can be rebuilt");
+    with_key(&["check", "--read-data"]).run().code(13);
+    let json = sandbox.gabion(["repair", "--parity", "--json"]).run().success().json_lines();
+    let summary = json.last().unwrap();
+    assert_eq!((&summary["damaged"], &summary["rebuilt"]), (&1.into(), &1.into()));
+    let same = "cmp $pack whole && cmp repository/quarantine/* damaged";
+    sandbox.shell(&format!("{pack}; {same}")).run().success();
+    with_key(&["check", "--read-data"]).run().success();
+    sandbox.gabion(["repair", "--parity"]).run().success();
+
+    sandbox.shell("rm -r repository/parity").run().success();
+    sandbox.gabion(["check", "--parity"]).run().code(13);
+    sandbox.gabion(["repair", "--parity"]).run().code(13).says("passphrase or key file");
+    with_key(&["repair", "--parity"]).run().success();
+    with_key(&["check", "--read-data"]).run().success();
+    sandbox.gabion(["check", "--parity"]).run().success();
 }

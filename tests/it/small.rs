@@ -321,6 +321,11 @@ impl<S: Storage + Clone + 'static> Storage for FailAt<S> {
         self.inner.delete(name)
     }
 
+    fn swap(&self, one: ObjectName, other: ObjectName) -> Result<(), StorageError> {
+        self.call("exchange", one)?;
+        self.inner.swap(one, other)
+    }
+
     fn verify_place(&self) -> Result<(), StorageError> {
         self.call("find", "the place")?;
         self.inner.verify_place()

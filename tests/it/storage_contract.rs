@@ -39,6 +39,7 @@ fn one_of_each_kind() -> Vec<ObjectName> {
         ObjectName::root(SnapshotId::random()),
         ObjectName::session(SessionId::random()),
         ObjectName::mark([9; 16]),
+        ObjectName::quarantine([9; 16]),
     ]
 }
 
@@ -97,6 +98,28 @@ fn every_kind_is_listed_alone_and_sorted(storage: &dyn Storage) {
         objects.sort_unstable();
         assert_eq!(storage.list(kind).unwrap(), Listing { objects, foreign: vec![] }, "{kind:?}");
     }
+}
+
+fn two_objects_are_exchanged_or_stay_as_they_are(storage: &dyn Storage) {
+    let (pack, other) = (ObjectName::pack(PackId::random()), ObjectName::quarantine([1; 16]));
+    let missing = |one, other| {
+        let error = storage.swap(one, other).unwrap_err();
+        assert_eq!(error.kind, StorageErrorKind::NotFound);
+    };
+    missing(pack, other);
+    storage.publish(pack, b"damaged").unwrap();
+    missing(pack, other);
+    missing(other, pack);
+    assert_eq!(storage.read(pack, 10).unwrap(), b"damaged");
+    storage.publish(other, b"rebuilt").unwrap();
+    storage.swap(pack, other).unwrap();
+    assert_eq!(storage.read(pack, 10).unwrap(), b"rebuilt");
+    assert_eq!(storage.read(other, 10).unwrap(), b"damaged");
+    storage.delete(pack).unwrap();
+    missing(pack, other);
+    missing(other, pack);
+    assert_eq!(storage.read(other, 10).unwrap(), b"damaged");
+    assert!(storage.list(ObjectKind::Pack).unwrap().objects.is_empty());
 }
 
 fn nothing_is_visible_before_it_is_published(storage: &dyn Storage) {
@@ -286,6 +309,7 @@ contract!(
     a_missing_object_is_not_found,
     the_time_of_an_object_is_settled_when_it_is_published,
     what_is_deleted_stays_so,
+    two_objects_are_exchanged_or_stay_as_they_are,
     a_healthy_place_is_confirmed_and_has_nothing_to_sweep,
 );
 
@@ -325,6 +349,8 @@ fn names_are_paths_and_back() {
         (ObjectName::key(SlotId(id.0)), format!("keys/{hex}")),
         (ObjectName::key_copy(SlotId(id.0)), format!("copy/keys/{hex}")),
         (ObjectName::pack(id), format!("packs/00/{hex}")),
+        (ObjectName::parity(id), format!("parity/00/{hex}")),
+        (ObjectName::quarantine(id.0), format!("quarantine/{hex}")),
         (ObjectName::segment(SegmentId(id.0)), format!("index/{hex}")),
         (ObjectName::snapshot(SnapshotId(id.0)), format!("snapshots/{hex}")),
         (ObjectName::root(SnapshotId(id.0)), format!("roots/{hex}")),

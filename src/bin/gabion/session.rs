@@ -190,12 +190,26 @@ impl Session {
         self.open_for_restore()
     }
 
+    /// The place of the repository, without what opens it.
+    pub(crate) fn open_storage(&self) -> Result<LocalStorage, Failure> {
+        let path = self.place()?;
+        LocalStorage::open(path).map_err(|error| not_opened(&path.display().to_string(), error))
+    }
+
+    /// Whether something was said that opens the repository, or nothing needs to be.
+    pub(crate) fn has_key(&self) -> bool {
+        let is_plaintext = || {
+            let unlock = Unlock::Nothing;
+            let Ok(storage) = self.open_storage() else { return false };
+            Repository::open(Arc::new(storage), "", &unlock, None, Arc::new(())).is_ok()
+        };
+        matches!(self.key_source(), Ok(Some(_))) || is_plaintext()
+    }
+
     /// Opens the repository without a say in how files are made: they are the user's.
     pub(crate) fn open_for_restore(&self) -> Result<Opened, Failure> {
-        let path = self.place()?;
-        let place = path.display().to_string();
-        let storage = LocalStorage::open(path).map_err(|error| not_opened(&place, error))?;
-        let storage = Arc::new(storage);
+        let place = self.place()?.display().to_string();
+        let storage = Arc::new(self.open_storage()?);
         let source = self.key_source()?;
         let cache = self.cache_folder();
         let open = |unlock: Unlock| {

@@ -3,6 +3,7 @@
 use gabion::ops::check::{CheckOptions, CheckSummary, ReadData, check};
 use serde::Serialize;
 
+use crate::commands::scrub;
 use crate::errors::{Exit, Failure};
 use crate::machine;
 use crate::output::{one_json, one_line};
@@ -21,7 +22,8 @@ EXAMPLES:
   gabion check --read-data
   gabion check --read-data-subset 3/7
   gabion check --read-data-subset 5%
-  gabion check --read-data-subset 20GiB")]
+  gabion check --read-data-subset 20GiB
+  gabion check --parity")]
 pub(crate) struct Args {
     /// Read all data
     #[arg(long, conflicts_with = "read_data_subset")]
@@ -29,6 +31,9 @@ pub(crate) struct Args {
     /// Read a part of the data: N/OF, a percentage, or so many bytes
     #[arg(long, value_name = "PART", value_parser = parse_subset)]
     read_data_subset: Option<ReadData>,
+    /// Only read all packs and their parity and compare them with what was written: needs no key
+    #[arg(long, conflicts_with_all = ["read_data", "read_data_subset"])]
+    parity: bool,
 }
 
 #[derive(Serialize)]
@@ -45,6 +50,9 @@ struct Summary {
 
 /// Checks the repository.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
+    if args.parity {
+        return scrub::run(session, false);
+    }
     let interrupted = session.interruption()?;
     let opened = session.open()?;
     let read = match args.read_data_subset {

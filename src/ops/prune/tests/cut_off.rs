@@ -63,6 +63,11 @@ impl Storage for Mortal {
         self.storage.delete(name)
     }
 
+    fn swap(&self, one: ObjectName, other: ObjectName) -> Result<(), StorageError> {
+        self.step()?;
+        self.storage.swap(one, other)
+    }
+
     fn verify_place(&self) -> Result<(), StorageError> {
         Ok(())
     }
