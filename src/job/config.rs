@@ -4,6 +4,7 @@
 mod check;
 mod drill;
 mod file;
+mod presets;
 mod sources;
 mod values;
 
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use drill::{Drill, DrillQuery, Expected, Sample};
+pub use presets::{AiidaConfig, DocumentConfig, IndexConfig, Secret};
 pub use sources::{sqlite_stream, stream_name};
 pub use values::{duration_text, parse_duration};
 
@@ -96,6 +98,10 @@ pub struct Job {
     pub schedule: Schedule,
     /// What runs before the walk, each giving one stream or more.
     pub streams: Vec<StreamConfig>,
+    /// Profiles of AiiDA, until they are replaced by what they stand for.
+    pub aiida: Vec<AiidaConfig>,
+    /// Files that are stored as copies made between what they name before and after.
+    pub indexes: Vec<IndexConfig>,
     /// Which snapshots are kept; nothing keeps all.
     pub keep: Option<Keep>,
     /// Commands around a run.
@@ -121,6 +127,8 @@ pub enum StreamConfig {
     Sqlite(SqliteConfig),
     /// `[[job.NAME.command]]`.
     Command(CommandConfig),
+    /// Bytes that a preset brings.
+    Document(DocumentConfig),
 }
 
 /// Which databases of a server.
@@ -147,6 +155,8 @@ pub struct PostgresqlConfig {
     pub globals: bool,
     /// The password file, in the place of `~/.pgpass`.
     pub pgpass: Option<PathBuf>,
+    /// The password, where a preset knows it; never from the configuration.
+    pub password: Option<Secret>,
     /// The folder of `pg_dump` and `psql`, if not in the search path.
     pub programs: Option<PathBuf>,
     /// Stands before the names of its streams.
@@ -331,6 +341,7 @@ impl StreamConfig {
             Self::Mariadb(_) => "mariadb",
             Self::Sqlite(_) => "sqlite",
             Self::Command(_) => "command",
+            Self::Document(_) => "document",
         }
     }
 
@@ -341,6 +352,7 @@ impl StreamConfig {
             Self::Mariadb(server) => server.stream_names(),
             Self::Sqlite(database) => vec![database.stream.clone()],
             Self::Command(command) => vec![command.name.clone()],
+            Self::Document(document) => vec![document.name.clone()],
         }
     }
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicBool;
 
 pub(super) use postgresql::database_argument;
 pub use postgresql::{has_user_tables, psql};
+pub(super) use sqlite::back_up;
 
 use super::config::{Job, StreamConfig};
 use crate::format::snapshot::StreamOrigin;
@@ -36,7 +37,7 @@ pub fn probe(config: &StreamConfig, interrupted: &AtomicBool) -> Result<Option<S
         StreamConfig::Postgresql(server) => postgresql::probe(server, interrupted).map(Some),
         StreamConfig::Mariadb(server) => mariadb::probe(server, interrupted).map(Some),
         StreamConfig::Sqlite(database) => sqlite::probe(database).map(Some),
-        StreamConfig::Command(_) => Ok(None),
+        StreamConfig::Command(_) | StreamConfig::Document(_) => Ok(None),
     }
 }
 
@@ -59,6 +60,11 @@ pub fn streams(job: &Job, around: &Surroundings<'_>) -> Result<Vec<StreamSource>
             StreamConfig::Sqlite(database) => {
                 let copy = around.work.join(format!("{number}.sqlite"));
                 found.push(sqlite::stream(database, copy, around.interrupted));
+            }
+            StreamConfig::Document(document) => {
+                let bytes = std::io::Cursor::new(document.bytes.clone());
+                let input = StreamInput::Reader(Box::new(bytes));
+                found.push(StreamSource::new(&document.name, input));
             }
             StreamConfig::Command(command) => {
                 let input = StreamInput::Command(command.command.clone());

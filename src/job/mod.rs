@@ -3,6 +3,7 @@
 //! Everything that depends on the machine is given by the caller: the text of the configuration,
 //! the folder of the state, the clock, and the wish to stop.
 
+pub mod aiida;
 pub mod config;
 pub mod database;
 pub mod drill;

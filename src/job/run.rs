@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::config::{Job, StreamConfig};
-use super::database::{Surroundings, streams};
+use super::aiida::expand;
+use super::config::{IndexConfig, Job, StreamConfig};
+use super::database::{Surroundings, back_up, streams};
 use crate::format::entry::Timestamp;
 use crate::format::snapshot::ProcessIdentity;
 use crate::ops::OpError;
-use crate::ops::snapshot::{SnapshotOptions, SnapshotSummary, snapshot};
+use crate::ops::snapshot::{SnapshotOptions, SnapshotSummary, StandIn, snapshot};
 use crate::repo::Repository;
 use crate::source::exclude::{Excludes, ExcludesBuilder, literal};
 
@@ -47,6 +48,7 @@ pub fn run(
     job: &Job,
     options: RunOptions,
 ) -> Result<SnapshotSummary, OpError> {
+    let job = &*expand(job)?;
     let excludes = excludes(job, options.own_patterns)?;
     let around = Surroundings { work: &options.work, interrupted: &options.interrupted };
     // A dry run does not even ask the servers: they may be asleep, and nothing is stored.
@@ -60,6 +62,7 @@ pub fn run(
     let snapshot_options = SnapshotOptions {
         paths: job.paths.clone(),
         streams,
+        stand_ins: stand_ins(job, &options.work, &options.interrupted),
         allow_empty: false,
         excludes,
         allow_live_database: job.allow_live_database,
@@ -80,6 +83,20 @@ pub fn run(
     snapshot(repository, snapshot_options)
 }
 
+/// The files that are stored as copies.
+fn stand_ins(job: &Job, work: &Path, interrupted: &Arc<AtomicBool>) -> Vec<StandIn> {
+    let stand_in = |(number, index): (usize, &IndexConfig)| {
+        let (file, interrupted) = (index.file.clone(), Arc::clone(interrupted));
+        let copy = work.join(format!("{number}.index"));
+        StandIn {
+            path: index.file.clone(),
+            before: index.beside.clone(),
+            make: Box::new(move || back_up(&file, &copy, &interrupted)),
+        }
+    };
+    job.indexes.iter().enumerate().map(stand_in).collect()
+}
+
 /// What a job leaves out: by its patterns, and the live files of databases that it takes as
 /// streams.
 ///
@@ -91,6 +108,10 @@ pub fn excludes(job: &Job, own_patterns: Vec<String>) -> Result<Excludes, OpErro
         if let StreamConfig::Sqlite(database) = stream {
             patterns.extend(live_files(&database.path));
         }
+    }
+    for index in &job.indexes {
+        // The copy needs none of what lies beside the file while it is in use.
+        patterns.extend(live_files(&index.file).into_iter().skip(1));
     }
     patterns.extend(own_patterns);
     let builder = ExcludesBuilder {

@@ -6,7 +6,7 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
-use super::config::{ConfigError, Configuration, Keep, KeyPlace, StreamConfig};
+use super::config::{AiidaConfig, ConfigError, Configuration, Keep, KeyPlace, StreamConfig};
 use super::schedule::Schedule;
 
 pub use found::{FoundAiida, backup_folder, file_system_root, pgpass_databases, profiles};
@@ -24,6 +24,8 @@ pub struct Answers {
     pub paths: Vec<PathBuf>,
     /// Patterns of what is left out.
     pub exclude: Vec<String>,
+    /// Profiles of AiiDA.
+    pub aiida: Vec<AiidaConfig>,
     /// Databases.
     pub streams: Vec<StreamConfig>,
     /// When it runs.

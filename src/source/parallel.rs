@@ -110,7 +110,8 @@ impl Shared {
         }
         let mut queue = self.queue();
         let before = queue.folders.len();
-        queue.folders.extend(folders.map(|node| Queued(Arc::clone(node))));
+        let early = folders.filter(|node| !self.policy.is_late(&node.folder.path));
+        queue.folders.extend(early.map(|node| Queued(Arc::clone(node))));
         queue.ready += ready;
         queue.paused |= queue.ready >= self.lookahead;
         let new = (queue.folders.len() - before).saturating_sub(own);

@@ -68,9 +68,17 @@ pub(crate) struct Policy {
     one_file_system: bool,
     /// The named roots within other roots, with the rules for each.
     nested: Vec<(Box<[u8]>, FolderRules)>,
+    /// Folders that are not listed ahead.
+    late: Vec<Box<[u8]>>,
 }
 
 impl Policy {
+    /// Whether the folder `path` waits for the caller.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn is_late(&self, path: &[u8]) -> bool {
+        self.late.iter().any(|late| **late == *path)
+    }
+
     /// Whether a nested root is `path` or lies below it.
     pub(crate) fn leads_to_named(&self, path: &[u8]) -> bool {
         let at = self.nested.partition_point(|(named, _)| compare_paths(named, path).is_lt());
@@ -192,7 +200,12 @@ impl Plan {
                 nested.push((path, rules));
             }
         }
-        let policy = Policy { one_file_system: options.one_file_system, nested };
+        let form = |path: &std::path::PathBuf| {
+            let bytes = path.as_os_str().as_encoded_bytes();
+            bytes.strip_prefix(b"/").unwrap_or(bytes).into()
+        };
+        let late = options.late.iter().map(form).collect();
+        let policy = Policy { one_file_system: options.one_file_system, nested, late };
         Ok(Self { policy, roots, tops })
     }
 }

@@ -24,6 +24,8 @@ pub struct ScanOptions {
     pub excludes: Excludes,
     /// Do not enter folders on another file system than their root's.
     pub one_file_system: bool,
+    /// Folders that nobody looks into before the caller has come to them, absolute.
+    pub late: Vec<PathBuf>,
     /// Threads that list folders ahead of the caller; 0 leaves all to the caller's own.
     pub threads: usize,
     /// How many entries may lie ready before the threads pause. One folder alone may be more.
@@ -37,6 +39,7 @@ impl ScanOptions {
             roots,
             excludes: Excludes::default(),
             one_file_system: false,
+            late: Vec::new(),
             threads: 2,
             lookahead_entries: 65_536,
         }

@@ -72,7 +72,8 @@ fn what_is_missing_or_makes_no_sense_is_refused_and_nothing_is_written() {
     sandbox.write("src/inner/file", "");
     std::os::unix::fs::symlink("src", sandbox.path("link")).unwrap();
     for (flags, said) in [
-        ("--repository TOP/r --same-disk", "say --path PATH, --postgresql NAME"),
+        ("--repository TOP/r --same-disk", "say --path PATH, --aiida PROFILE, --postgresql NAME"),
+        ("--repository TOP/r --aiida x --same-disk", "~/.aiida"),
         ("--path TOP/src", "--repository is missing"),
         ("--repository TOP/r --path TOP/src", "say --same-disk"),
         ("--repository TOP/src/r --path TOP/src --same-disk", "lies in the source"),
@@ -139,6 +140,7 @@ fn a_person_is_asked_and_wrong_answers_are_asked_for_again() {
     let done = run.run_on_terminal(&[
         ("the AiiDA profile lab (core.psql_dos, aiidadb)", ""),
         ("Name of the job [nightly]: ", "lab\n"),
+        ("AiiDA profiles to be kept (- for none) [lab]: ", "-\n"),
         ("A file or folder", "/no/such\n"),
         ("cannot find /no/such", ""),
         ("A file or folder", &source),
@@ -168,4 +170,33 @@ fn a_person_is_asked_and_wrong_answers_are_asked_for_again() {
     let leaves = setup(&sandbox, "").run_on_terminal(&[("Replace it? [no]: ", "\x04")]);
     leaves.code(130);
     assert_eq!(fs::read_to_string(sandbox.path("etc/gabion.toml")).unwrap(), text);
+}
+
+#[test]
+fn a_profile_of_aiida_is_found_and_its_database_asked() {
+    let sandbox = with_source();
+    let data = sandbox.path("data/lab");
+    let config = serde_json::json!({"default_profile": "lab", "profiles": {"lab": {"storage": {
+        "backend": "core.sqlite_dos", "config": {"filepath": data}}}}});
+    sandbox.write("home/.aiida/config.json", config.to_string());
+    fs::create_dir_all(data.join("container/packs")).unwrap();
+    let index = rusqlite::Connection::open(data.join("container/packs.idx")).unwrap();
+    index.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE db_object (id)").unwrap();
+    let flags = "--repository TOP/r --aiida lab --plaintext --first-snapshot";
+    setup(&sandbox, flags).run().code(2).says("lies on the same disk as ").says("data/lab");
+    let flags = format!("{flags} --same-disk");
+    // The database is not there yet.
+    setup(&sandbox, &flags).run().code(12).says("stream lab.sqlite");
+    let other = setup(&sandbox, &flags.replace("--aiida lab", "--aiida bal"));
+    other.run().code(1).says("no profile \"bal\" (it has lab)");
+    let database = rusqlite::Connection::open(data.join("database.sqlite")).unwrap();
+    database.execute_batch("CREATE TABLE db_dbnode (id)").unwrap();
+    let done = setup(&sandbox, &flags).run().success();
+    assert!(done.stdout().contains("answers: SQLite "), "{}", done.stdout());
+    let listed = sandbox.gabion(["ls", "latest", "-r", sandbox.path("r").to_str().unwrap()]);
+    let listed = listed.run().success();
+    for name in ["lab.aiida.json", "lab.sqlite", "container/packs.idx"] {
+        assert!(listed.stdout().contains(&format!("{name}\n")), "{}", listed.stdout());
+    }
+    assert!(!listed.stdout().contains("-wal") && !listed.stdout().contains("database.sqlite"));
 }

@@ -4,6 +4,7 @@
 mod bit_flips;
 mod cache;
 mod check_beside;
+mod cli_aiida;
 mod cli_bad_places;
 mod cli_basics;
 mod cli_compare;
@@ -30,6 +31,7 @@ mod source_scan;
 mod specimen;
 mod storage_contract;
 mod support;
+mod support_aiida;
 mod support_databases;
 mod target_folder;
 mod tidy;

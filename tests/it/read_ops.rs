@@ -71,6 +71,7 @@ impl World {
             identity: None,
             paths: vec![self.place("src")],
             streams: vec![StreamSource::new("db.dump", dump)],
+            stand_ins: Vec::new(),
             allow_empty: false,
             excludes: Excludes::default(),
             allow_live_database: false,

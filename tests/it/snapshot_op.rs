@@ -1,5 +1,7 @@
 //! The snapshot operation on real trees, into a repository in memory.
 
+mod stand_ins;
+
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -115,6 +117,7 @@ fn options() -> SnapshotOptions {
         identity: None,
         paths: Vec::new(),
         streams: Vec::new(),
+        stand_ins: Vec::new(),
         allow_empty: false,
         excludes: Excludes::default(),
         allow_live_database: false,

@@ -38,6 +38,8 @@ fn run(command: &mut Command) -> String {
 pub(crate) struct Postgres {
     folder: TempDir,
     programs: PathBuf,
+    /// Where it listens beside its socket, if it does.
+    network: Option<u16>,
 }
 
 impl Postgres {
@@ -49,13 +51,20 @@ impl Postgres {
         let statement = format!("ALTER ROLE postgres PASSWORD '{}'", Self::PASSWORD);
         self.sql("postgres", &statement);
         #[expect(clippy::disallowed_methods, reason = "a server's own configuration")]
-        fs::write(self.data().join("pg_hba.conf"), "local all all scram-sha-256\n").unwrap();
+        fs::write(
+            self.data().join("pg_hba.conf"),
+            "local all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n",
+        )
+        .unwrap();
         self.control(&["reload"]);
         // The server reads it when it comes to it.
         let anybody = || {
             let mut psql = Command::new(self.programs.join("psql"));
             psql.args(["-Xwq", "-U", "postgres", "-d", "postgres", "-c", "SELECT 1", "-h"]);
-            psql.arg(self.host()).env_remove("PGPASSWORD").env("HOME", self.host());
+            psql.arg(self.host())
+                .args(["-p", &self.port().to_string()])
+                .env_remove("PGPASSWORD")
+                .env("HOME", self.host());
             psql.output().unwrap().status.success()
         };
         while anybody() {
@@ -65,10 +74,23 @@ impl Postgres {
 
     /// Makes a cluster and starts it.
     pub(crate) fn start() -> Self {
+        Self::start_at(None)
+    }
+
+    /// The same, to be reached at 127.0.0.1, too.
+    pub(crate) fn start_with_network() -> Self {
+        // Free now; whoever takes it in between makes the start fail, and the test with it.
+        let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        Self::start_at(Some(port))
+    }
+
+    fn start_at(network: Option<u16>) -> Self {
         let versions = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is not installed");
         let programs = versions.map(|version| version.unwrap().path().join("bin"));
         let programs = programs.filter(|folder| folder.join("initdb").exists()).max().unwrap();
-        let server = Self { folder: private_folder(), programs };
+        let server = Self { folder: private_folder(), programs, network };
         let mut initdb = Command::new(server.programs.join("initdb"));
         initdb.args(["--auth=trust", "--username=postgres", "--no-sync", "--encoding=UTF8"]);
         as_nobody(initdb.arg("--pgdata").arg(server.data()).current_dir(server.folder.path()));
@@ -87,18 +109,26 @@ impl Postgres {
         self.folder.path()
     }
 
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.network.unwrap_or(5432)
+    }
+
     fn control(&self, args: &[&str]) {
         let mut control = Command::new(self.programs.join("pg_ctl"));
         control.args(args).arg("-D").arg(self.data()).current_dir(self.folder.path());
         // A server that inherits a pipe would keep it open.
         as_nobody(control.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
-        assert!(control.status().unwrap().success(), "{control:?}");
+        let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        assert!(control.status().unwrap().success(), "{control:?}: {}", log());
     }
 
     /// Starts it.
     pub(crate) fn up(&self) {
+        let addresses = self.network.map_or("", |_| "127.0.0.1");
         let options = format!(
-            "-c listen_addresses='' -c fsync=off -c unix_socket_directories='{}'",
+            "-c listen_addresses='{addresses}' -p {} -c fsync=off -c unix_socket_directories='{}'",
+            self.port(),
             self.host().display()
         );
         let log = self.folder.path().join("log");
@@ -116,7 +146,8 @@ impl Postgres {
         let mut psql = Command::new(self.programs.join("psql"));
         psql.env("PGPASSWORD", Self::PASSWORD);
         psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-h"]);
-        run(psql.arg(self.host()).args(["-c", statement])).trim_end().to_owned()
+        psql.arg(self.host()).args(["-p", &self.port().to_string(), "-c", statement]);
+        run(&mut psql).trim_end().to_owned()
     }
 }
 

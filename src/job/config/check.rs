@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use toml::Spanned;
 
 use super::file::{self, Text};
-use super::sources::streams;
+use super::sources::{aiida, streams};
 use super::values::{
     Wrong, absolute, count, duration, optional, optional_path, size, text, texts, wrong,
 };
@@ -112,7 +112,8 @@ fn job(name: &str, written: Spanned<file::Job>, places: &mut Vec<Place>) -> Resu
     let exclude_files = job_paths(name, &exclude_files, "exclude-file", places)?;
     let write_once = write_once(&job.write_once, &paths)?;
     let streams = streams(name, &mut job, &paths, places)?;
-    if paths.is_empty() && streams.is_empty() {
+    let aiida = aiida(name, &mut job, places)?;
+    if paths.is_empty() && streams.is_empty() && aiida.is_empty() {
         let reason = format!("the job {name} has nothing to take a snapshot of");
         return Err(wrong(&whole, reason, "give it `paths`, or a database"));
     }
@@ -130,6 +131,8 @@ fn job(name: &str, written: Spanned<file::Job>, places: &mut Vec<Place>) -> Resu
         host: optional(job.host, "host")?,
         schedule,
         streams,
+        aiida,
+        indexes: Vec::new(),
         keep: job.keep.map(keep).transpose()?,
         hooks: hooks(job.hooks.unwrap_or_default())?,
         notify: job.notify.map(notify).transpose()?.unwrap_or_default(),

@@ -69,6 +69,8 @@ pub(super) struct Job {
     pub(super) sqlite: Vec<Spanned<Sqlite>>,
     #[serde(default)]
     pub(super) command: Vec<Spanned<Command>>,
+    #[serde(default)]
+    pub(super) aiida: Vec<Spanned<Aiida>>,
     pub(super) keep: Option<Spanned<Keep>>,
     pub(super) hooks: Option<Hooks>,
     pub(super) notify: Option<Spanned<Notify>>,
@@ -104,6 +106,15 @@ pub(super) struct Mariadb {
     pub(super) port: Option<Spanned<i64>>,
     pub(super) socket: Option<Text>,
     pub(super) user: Option<Text>,
+    pub(super) programs: Option<Text>,
+    pub(super) prefix: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Aiida {
+    pub(super) folder: Text,
+    pub(super) profile: Option<Text>,
     pub(super) programs: Option<Text>,
     pub(super) prefix: Option<Text>,
 }

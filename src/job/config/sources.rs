@@ -8,7 +8,8 @@ use super::check::programs;
 use super::file::{self, Text};
 use super::values::{Wrong, absolute, optional, optional_path, port, text, texts, wrong};
 use super::{
-    CommandConfig, Databases, MariadbConfig, Place, PostgresqlConfig, SqliteConfig, StreamConfig,
+    AiidaConfig, CommandConfig, Databases, MariadbConfig, Place, PostgresqlConfig, SqliteConfig,
+    StreamConfig,
 };
 use crate::format::path;
 
@@ -61,6 +62,32 @@ pub(super) fn streams(
     }
     differ(&found, paths)?;
     Ok(found.into_iter().map(|(_, stream)| stream).collect())
+}
+
+/// The profiles of AiiDA of a job. What they stand for is looked up when the job runs.
+pub(super) fn aiida(
+    name: &str,
+    job: &mut file::Job,
+    places: &mut Vec<Place>,
+) -> Result<Vec<AiidaConfig>, Wrong> {
+    let mut found: Vec<AiidaConfig> = Vec::new();
+    for table in job.aiida.drain(..) {
+        let whole = Spanned::new(table.span(), ());
+        let table = table.into_inner();
+        let folder = absolute(&table.folder, "folder")?;
+        places.push(Place::new(name, "folder", &folder, table.folder.span().start));
+        let preset = AiidaConfig {
+            folder,
+            profile: optional(table.profile, "profile")?,
+            programs: programs(table.programs)?,
+            prefix: prefix(table.prefix)?,
+        };
+        if found.contains(&preset) {
+            return Err(wrong(&whole, "the same profile is named twice", "name it once"));
+        }
+        found.push(preset);
+    }
+    Ok(found)
 }
 
 /// No two streams share a name, and none has that of a path's first component.
@@ -171,6 +198,7 @@ fn postgresql(table: Spanned<file::Postgresql>) -> Result<PostgresqlConfig, Wron
         user: optional(table.user, "user")?,
         globals: table.globals,
         pgpass: optional_path(table.pgpass, "pgpass")?,
+        password: None,
         programs: programs(table.programs)?,
         prefix: prefix(table.prefix)?,
     })

@@ -124,8 +124,11 @@ fn connect(server: &PostgresqlConfig, name: &str) -> Program {
             program = program.arg(format!("{option}={value}"));
         }
     }
-    match &server.pgpass {
-        Some(file) => program.env("PGPASSFILE", file),
+    if let Some(file) = &server.pgpass {
+        program = program.env("PGPASSFILE", file);
+    }
+    match &server.password {
+        Some(password) => program.env("PGPASSWORD", password.reveal()),
         None => program,
     }
 }
@@ -179,6 +182,7 @@ pub fn has_user_tables(database: &str, interrupted: &AtomicBool) -> Result<bool,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::config::Secret;
 
     #[test]
     fn no_name_of_a_database_is_taken_for_parameters() {
@@ -195,13 +199,18 @@ mod tests {
             user: Some("u".into()),
             globals: false,
             pgpass: Some("/secret/pgpass".into()),
+            password: Some(Secret::new("very-secret".into())),
             programs: Some("/opt/pg/bin".into()),
             prefix: String::new(),
         };
         let program = connect(&server, "pg_dump");
         assert_eq!(program.program, "/opt/pg/bin/pg_dump");
         assert_eq!(program.args, ["--no-password", "--host=h", "--port=1", "--username=u"]);
-        assert_eq!(program.env, [("PGPASSFILE".into(), "/secret/pgpass".into())]);
+        let variables: [(std::ffi::OsString, std::ffi::OsString); 2] = [
+            ("PGPASSFILE".into(), "/secret/pgpass".into()),
+            ("PGPASSWORD".into(), "very-secret".into()),
+        ];
+        assert_eq!(program.env, variables);
         assert!(!format!("{program:?}").contains("secret"), "{program:?}");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,8 +44,8 @@ pub(super) fn stream(
 
 /// Opens the database as a run would, and tells what it is.
 pub(super) fn probe(database: &SqliteConfig) -> Result<String, OpError> {
-    let opened =
-        open(&database.path).map_err(|error| failure(&database.stream, error.to_string()))?;
+    let opened = open(&database.path, at_rest(&database.path).is_some())
+        .map_err(|error| failure(&database.stream, error.to_string()))?;
     drop(opened);
     Ok(format!(
         "SQLite {} ({})",
@@ -54,11 +54,43 @@ pub(super) fn probe(database: &SqliteConfig) -> Result<String, OpError> {
     ))
 }
 
+/// What tells whether a database changed: inode, length, times.
+type State = (u64, u64, i64, i64, i64, i64);
+
+/// The state of a database with a log that nobody has open: nothing lies beside it. Whoever opens
+/// it, if only to read, makes two files there and leaves them behind; so it is read as a file that
+/// does not change, and then it is looked whether that was true.
+fn at_rest(database: &Path) -> Option<State> {
+    let mut head = [0; 20];
+    File::open(database).ok()?.read_exact(&mut head).ok()?;
+    let has_log = head[18] == 2;
+    let beside = |ending: &str| {
+        let mut name = database.as_os_str().to_owned();
+        name.push(ending);
+        Path::new(&name).symlink_metadata().is_ok()
+    };
+    if !has_log || beside("-wal") || beside("-shm") {
+        return None;
+    }
+    let about = database.metadata().ok()?;
+    let times = (about.mtime(), about.mtime_nsec(), about.ctime(), about.ctime_nsec());
+    Some((about.ino(), about.size(), times.0, times.1, times.2, times.3))
+}
+
 /// Opens a database to be read, at one moment: without a transaction around it a copy in steps
 /// begins anew with every change, and need not end.
-fn open(database: &Path) -> Result<Connection, rusqlite::Error> {
+fn open(database: &Path, at_rest: bool) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let source = Connection::open_with_flags(database, flags)?;
+    let source = if at_rest {
+        let mut address = String::from("file:");
+        for byte in database.as_os_str().as_encoded_bytes() {
+            address.push_str(&format!("%{byte:02X}"));
+        }
+        let flags = flags | OpenFlags::SQLITE_OPEN_URI;
+        Connection::open_with_flags(address + "?immutable=1", flags)?
+    } else {
+        Connection::open_with_flags(database, flags)?
+    };
     source.busy_timeout(PATIENCE)?;
     source.execute_batch("BEGIN")?;
     source.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
@@ -84,11 +116,12 @@ impl Read for Later {
 }
 
 /// Copies `database` to `copy` and returns that, open; its name is gone again.
-fn back_up(database: &Path, copy: &Path, interrupted: &AtomicBool) -> io::Result<File> {
+pub(crate) fn back_up(database: &Path, copy: &Path, interrupted: &AtomicBool) -> io::Result<File> {
     // Made first, so that nobody else can read it for a moment.
     File::options().write(true).create_new(true).mode(0o600).open(copy)?;
     let made = fill(database, copy, interrupted).map_err(|error| match error {
         Trouble::Sqlite(error) => io::Error::other(error.to_string()),
+        Trouble::Copy(error) => error,
         Trouble::Stopped => io::Error::other("interrupted"),
     });
     let opened = made.and_then(|()| File::open(copy));
@@ -99,6 +132,7 @@ fn back_up(database: &Path, copy: &Path, interrupted: &AtomicBool) -> io::Result
 
 enum Trouble {
     Sqlite(rusqlite::Error),
+    Copy(io::Error),
     Stopped,
 }
 
@@ -109,7 +143,24 @@ impl From<rusqlite::Error> for Trouble {
 }
 
 fn fill(database: &Path, copy: &Path, interrupted: &AtomicBool) -> Result<(), Trouble> {
-    let source = open(database)?;
+    if let Some(before) = at_rest(database) {
+        let filled = fill_from(database, true, copy, interrupted);
+        if at_rest(database) == Some(before) || matches!(filled, Err(Trouble::Stopped)) {
+            return filled;
+        }
+        // Somebody opened it meanwhile, so the files beside it are there anyway.
+        File::options().write(true).truncate(true).open(copy).map_err(Trouble::Copy)?;
+    }
+    fill_from(database, false, copy, interrupted)
+}
+
+fn fill_from(
+    database: &Path,
+    at_rest: bool,
+    copy: &Path,
+    interrupted: &AtomicBool,
+) -> Result<(), Trouble> {
+    let source = open(database, at_rest)?;
     let mut target = Connection::open(copy)?;
     target.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
     {
@@ -159,6 +210,27 @@ mod tests {
         let check: String =
             restored.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(check, "ok");
+    }
+
+    #[test]
+    fn nothing_is_left_beside_a_database_that_nobody_uses() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, copy) = (dir.path().join("odd ?#%.db"), dir.path().join("copy"));
+        let names = || {
+            let names =
+                std::fs::read_dir(dir.path()).unwrap().map(|item| item.unwrap().file_name());
+            names.collect::<Vec<_>>()
+        };
+        let writer = Connection::open(&path).unwrap();
+        writer.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
+        assert!(at_rest(&path).is_none());
+        writer.close().unwrap();
+        assert!(at_rest(&path).is_some() && names().len() == 1, "{:?}", names());
+        let mut bytes = Vec::new();
+        let mut file = back_up(&path, &copy, &AtomicBool::new(false)).unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        assert_eq!(names().len(), 1, "{:?}", names());
+        assert!(bytes.starts_with(b"SQLite format 3"));
     }
 
     #[test]

@@ -86,6 +86,7 @@ fn pgpass_database(line: &str) -> Option<PostgresqlConfig> {
         user: given(user),
         globals: false,
         pgpass: None,
+        password: None,
         programs: None,
         prefix: String::new(),
     })

@@ -10,6 +10,12 @@ fn answers() -> Answers {
         job: "lab.1".into(),
         paths: vec!["/srv/ü\u{7f}".into(), "/home".into()],
         exclude: vec!["*.t\"mp".into()],
+        aiida: vec![AiidaConfig {
+            folder: "/home/a/.aiida".into(),
+            profile: Some("main".into()),
+            programs: None,
+            prefix: String::new(),
+        }],
         streams: vec![
             StreamConfig::Postgresql(PostgresqlConfig {
                 databases: Databases::Named(vec!["a".into(), "b'".into()]),
@@ -18,6 +24,7 @@ fn answers() -> Answers {
                 user: Some("u".into()),
                 globals: true,
                 pgpass: Some("/p".into()),
+                password: None,
                 programs: None,
                 prefix: String::new(),
             }),
@@ -53,7 +60,7 @@ fn what_was_answered_is_read_back_as_it_was_meant() {
     assert_eq!(read.repository.key, given.key);
     let job = &read.jobs["lab.1"];
     assert_eq!((&job.paths, &job.exclude), (&given.paths, &given.exclude));
-    assert_eq!(job.streams, given.streams);
+    assert_eq!((&job.streams, &job.aiida), (&given.streams, &given.aiida));
     assert_eq!(job.schedule, given.schedule);
     assert_eq!(job.keep.as_ref(), Some(&given.keep));
     assert_eq!((&job.notify.mail, job.check_budget), (&given.mail, Some(1 << 30)));
@@ -62,6 +69,7 @@ fn what_was_answered_is_read_back_as_it_was_meant() {
         key: None,
         exclude: vec![],
         streams: vec![],
+        aiida: vec![],
         mail: None,
         check_budget: None,
         ..given

@@ -31,13 +31,24 @@ pub(super) fn of(answers: &Answers) -> String {
 fn job(file: &mut Lines, answers: &Answers) {
     let name = &answers.job;
     file.table(&format!("[job.{}]", key(name)));
-    file.paths("paths", &answers.paths);
+    if !answers.paths.is_empty() {
+        file.paths("paths", &answers.paths);
+    }
     if answers.exclude.is_empty() {
         file.line("# exclude = [\"*.tmp\"]       # patterns as in git's ignore files");
     } else {
         file.texts("exclude", &answers.exclude);
     }
     file.text("schedule", &answers.schedule.to_string());
+    for preset in &answers.aiida {
+        file.table(&format!("[[job.{}.aiida]]", key(name)));
+        file.line(
+            "# Its database, its files and its entry in AiiDA's configuration, which also says",
+        );
+        file.line("# the database's password.");
+        file.path("folder", &preset.folder);
+        file.optional_text("profile", preset.profile.as_ref());
+    }
     for stream in &answers.streams {
         self::stream(file, name, stream);
     }
@@ -82,6 +93,8 @@ fn stream(file: &mut Lines, job: &str, stream: &StreamConfig) {
             file.path("path", &database.path);
             file.text("name", &database.stream);
         }
+        // No answer makes one.
+        StreamConfig::Document(_) => {}
         StreamConfig::Command(command) => {
             file.text("name", &command.name);
             file.text("command", &command.command);

@@ -123,6 +123,8 @@ impl<'a> Collector<'a> {
                     self.push_read(*entry)?;
                 }
             }
+            // Whoever waits may have given up.
+            Message::Reached(sender) => drop(sender.send(())),
             Message::Finished | Message::Failed(_) => {}
         }
         Ok(())

@@ -12,6 +12,7 @@ use super::previous::{Known, Previous};
 use super::read::read_batch;
 use super::rows;
 use super::slabs::{Gone, send};
+use super::stand_in::{StandIn, StandIns};
 use super::streams::run_stream;
 use crate::format::entry::EntryKind;
 use crate::format::snapshot::StreamRecord;
@@ -55,6 +56,7 @@ pub(super) struct Feeder<'a, 'r> {
     job_bytes: u64,
     slot_bytes: u64,
     links: HashSet<(u64, u64)>,
+    stand_ins: StandIns,
 }
 
 impl<'a, 'r> Feeder<'a, 'r> {
@@ -76,6 +78,7 @@ impl<'a, 'r> Feeder<'a, 'r> {
             job_bytes: 0,
             slot_bytes: 0,
             links: HashSet::new(),
+            stand_ins: StandIns::default(),
         }
     }
 
@@ -97,8 +100,15 @@ impl<'a, 'r> Feeder<'a, 'r> {
         Ok(())
     }
 
-    /// Walks the sources.
-    pub(super) fn walk(mut self, mut scan: Scan) -> Result<FeedTotals, OpError> {
+    /// Walks the sources; some of their files are stored as copies.
+    pub(super) fn walk(
+        mut self,
+        mut scan: Scan,
+        stand_ins: Vec<StandIn>,
+    ) -> Result<FeedTotals, OpError> {
+        if !self.dry_run {
+            self.stand_ins = StandIns::new(stand_ins);
+        }
         let gone = |_| OpError::Interrupted;
         while let Some(step) = scan.next() {
             if self.shared.is_interrupted() {
@@ -115,6 +125,7 @@ impl<'a, 'r> Feeder<'a, 'r> {
             }
         }
         self.hand_out().map_err(gone)?;
+        self.stand_ins.finish()?;
         self.previous.finish()?;
         // A stream was in the parent too, but no walk comes by it.
         self.totals.removed = self.previous.removed;
@@ -126,16 +137,28 @@ impl<'a, 'r> Feeder<'a, 'r> {
         if !self.allow_live_database {
             self.refuse_live_database(path, stat)?;
         }
+        if self.stand_ins.due(path) {
+            self.hand_out().map_err(gone)?;
+            self.stand_ins.make(self.out, path).map_err(|error| {
+                if self.shared.is_interrupted() { OpError::Interrupted } else { error }
+            })?;
+        }
         self.totals.entries += 1;
         self.totals.bytes += stat.size;
         match self.previous.lookup(path, stat)? {
-            Known::Same(page, at) => {
+            Known::Same(page, at) if !self.stand_ins.replaces(path) => {
+                self.stand_ins.may_grow(path, stat)?;
                 self.totals.unchanged += 1;
                 return self.same(page, at, stat.size).map_err(gone);
             }
             Known::New => self.totals.new += 1,
-            Known::Modified => self.totals.modified += 1,
+            Known::Same(..) | Known::Modified => self.totals.modified += 1,
         }
+        if self.stand_ins.replaces(path) {
+            self.hand_out().map_err(gone)?;
+            return self.stand_ins.put(self.shared, self.out, path, stat);
+        }
+        let may_grow = self.stand_ins.may_grow(path, stat)?;
         let another_name = stat.kind == EntryKind::File && stat.links > 1 && !self.first_name(stat);
         if stat.kind == EntryKind::File && !another_name {
             self.totals.to_read += stat.size;
@@ -143,12 +166,13 @@ impl<'a, 'r> Feeder<'a, 'r> {
         if self.dry_run {
             return Ok(());
         }
+        let job = ReadJob { path: path.into(), stat: *stat, another_name, may_grow };
         if stat.kind == EntryKind::File && stat.size > LARGE && !another_name {
             self.hand_out().map_err(gone)?;
             self.shared.observer.event(crate::event::Event::Working(crate::source::absolute(path)));
-            return read_large(self.shared, self.out, path, stat).map_err(gone);
+            return read_large(self.shared, self.out, &job).map_err(gone);
         }
-        self.jobs.push(ReadJob { path: path.into(), stat: *stat, another_name });
+        self.jobs.push(job);
         self.job_bytes += if another_name { 0 } else { stat.size };
         self.slot_bytes += stat.size;
         self.slots.push(Slot::Read);

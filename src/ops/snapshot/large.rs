@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 
-use super::pipeline::{Message, Shared};
-use super::read::{ATTEMPTS, Outcome, entry, same_state, settle, source_error};
+use super::pipeline::{Message, ReadJob, Shared};
+use super::read::{ATTEMPTS, Outcome, entry, is_settled, settle, source_error};
 use super::slabs::{Gone, Slabs, send};
 use crate::format::entry::Content;
 use crate::source::metadata::read_open_metadata;
@@ -32,14 +32,13 @@ impl From<Gone> for Stop {
     }
 }
 
-/// Reads the file at `path` and sends its content and entry.
+/// Reads the file of `job` and sends its content and entry.
 pub(super) fn read_large(
     shared: &Arc<Shared>,
     out: &SyncSender<Message>,
-    path: &[u8],
-    stat: &Stat,
+    job: &ReadJob,
 ) -> Result<(), Gone> {
-    let mut stat = *stat;
+    let (path, mut stat) = (&*job.path, job.stat);
     for attempt in 1..=ATTEMPTS {
         send(out, Message::Begin)?;
         let (file, len, after) = match read_once(shared, out, path, &stat) {
@@ -53,7 +52,7 @@ pub(super) fn read_large(
         if shared.is_interrupted() {
             return send(out, Message::Drop);
         }
-        let settled = same_state(&stat, &after) && len == stat.size;
+        let settled = is_settled(&stat, &after, job.may_grow) && len == stat.size;
         if !settled && attempt < ATTEMPTS {
             stat = after;
             continue;

@@ -14,6 +14,7 @@ mod previous;
 mod read;
 mod rows;
 mod slabs;
+mod stand_in;
 mod streams;
 
 use std::os::unix::ffi::OsStrExt as _;
@@ -23,6 +24,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 pub use options::{SnapshotOptions, SnapshotSummary, StreamInput, StreamSource};
 pub use rows::qualified_name_len;
+pub use stand_in::StandIn;
 
 use crate::event::Event;
 use crate::format::entry::Timestamp;
@@ -55,6 +57,7 @@ pub fn snapshot(
     scan.excludes = options.excludes.clone();
     scan.one_file_system = options.one_file_system;
     scan.threads = options.threads;
+    scan.late = options.stand_ins.iter().map(|stand_in| stand_in.before.clone()).collect();
     if options.streams.is_empty() {
         // Nothing comes between this and the walk, so it may as well begin now.
         let scan = Scan::start(scan)?;
@@ -203,7 +206,7 @@ fn feed(
             }
         };
         let _ = shared.roots.set(scan.roots());
-        feeder.walk(scan)
+        feeder.walk(scan, std::mem::take(&mut options.stand_ins))
     };
     match fed() {
         Ok(totals) => {

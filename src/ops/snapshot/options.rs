@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::stand_in::StandIn;
 use crate::format::entry::Timestamp;
 use crate::format::snapshot::{ProcessIdentity, Snapshot, SnapshotCounts, StreamOrigin};
 use crate::ops::program::Program;
@@ -56,6 +57,8 @@ pub struct SnapshotOptions {
     pub paths: Vec<PathBuf>,
     /// Streams, run in this order before the walk.
     pub streams: Vec<StreamSource>,
+    /// Files that are stored as copies.
+    pub stand_ins: Vec<StandIn>,
     /// Whether a stream may be empty.
     pub allow_empty: bool,
     /// What is left out.

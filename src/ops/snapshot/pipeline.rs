@@ -27,6 +27,8 @@ pub(super) struct ReadJob {
     pub(super) stat: Stat,
     /// It is one more name of a file that another job reads: only its metadata is read.
     pub(super) another_name: bool,
+    /// It may become longer while it is read: what is there already stays as it is.
+    pub(super) may_grow: bool,
 }
 
 /// What a job gave: an entry, or nothing when the item could not be read.
@@ -57,6 +59,8 @@ pub(super) enum Message {
     End(Box<Entry>),
     /// It could not be read.
     Drop,
+    /// Whoever sent this waits until everything before it was read.
+    Reached(SyncSender<()>),
     /// Everything was sent.
     Finished,
     /// The feeder stopped.

@@ -68,12 +68,20 @@ pub(super) enum Outcome {
 }
 
 /// Whether a file was left alone between two looks at it.
-pub(super) fn same_state(before: &Stat, after: &Stat) -> bool {
+fn same_state(before: &Stat, after: &Stat) -> bool {
     before.size == after.size
         && before.mtime == after.mtime
         && before.ctime == after.ctime
         && before.inode == after.inode
         && before.filesystem == after.filesystem
+}
+
+/// Whether what was read is of one moment: nothing changed, or a file that only grows grew.
+pub(super) fn is_settled(before: &Stat, after: &Stat, may_grow: bool) -> bool {
+    let grew = after.size > before.size
+        && before.inode == after.inode
+        && before.filesystem == after.filesystem;
+    same_state(before, after) || (may_grow && grew)
 }
 
 pub(super) fn source_error(path: &[u8], action: &'static str, source: io::Error) -> SourceError {
@@ -95,7 +103,7 @@ fn read_file(
                 return Ok(None);
             }
         };
-        let settled = same_state(&stat, &after) && total(&regions) == stat.size;
+        let settled = is_settled(&stat, &after, job.may_grow) && total(&regions) == stat.size;
         if !settled && attempt < ATTEMPTS {
             stat = after;
             continue;

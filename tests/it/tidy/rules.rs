@@ -95,6 +95,7 @@ const HOMES: &[(&str, &[&str])] = &[
         &[
             "src/crypto/text.rs",
             "src/format/snapshot.rs",
+            "src/job/aiida.rs",
             "src/job/setup/",
             "src/job/state",
             COMMAND_LINE,

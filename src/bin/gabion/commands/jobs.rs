@@ -77,7 +77,11 @@ fn takes(job: &Job) -> Vec<String> {
         }
         names
     });
-    streams.chain(job.paths.iter().map(|path| path.display().to_string())).collect()
+    let aiida = job.aiida.iter().map(|preset| {
+        let profile = preset.profile.as_deref().unwrap_or("the default one");
+        format!("AiiDA's profile {profile}")
+    });
+    streams.chain(aiida).chain(job.paths.iter().map(|path| path.display().to_string())).collect()
 }
 
 fn is_all(stream: &StreamConfig) -> bool {
@@ -104,6 +108,10 @@ fn explained(job: &Job) -> Vec<String> {
     for stream in &job.streams {
         let all = if is_all(stream) { " and one for each database" } else { "" };
         say(stream.kind(), format!("streams {:?}{all}", stream.stream_names()));
+    }
+    for preset in &job.aiida {
+        let profile = preset.profile.as_deref().unwrap_or("the default one");
+        say("aiida", format!("{profile} of {:?}", preset.folder));
     }
     say("keep", job.keep.as_ref().map_or("all snapshots".into(), |keep| format!("{keep:?}")));
     for (name, hook) in [

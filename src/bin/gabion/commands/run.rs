@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use gabion::format::snapshot::Snapshot;
+use gabion::job::aiida::expand;
 use gabion::job::config::{Configuration, Job, NotifyWhen, Wait};
 use gabion::job::hook::run_hook;
 use gabion::job::run::RunOptions;
@@ -202,20 +203,21 @@ impl Run<'_> {
         let checked = self.configuration.check_places(&self.job.name);
         checked.map_err(|error| Failure::from(error).with_exit(Exit::Failed))?;
         let opened = self.session.open()?;
-        sources::mention_links(&self.job.paths, &self.session.console);
+        let job = &*expand(self.job)?;
+        sources::mention_links(&job.paths, &self.session.console);
         let options = RunOptions {
             host: machine::host(),
             identity: machine::identity(),
             user: machine::user(),
             time: machine::now(),
             clock: machine::now,
-            own_patterns: sources::patterns_against_own(self.session, &self.job.paths)?,
+            own_patterns: sources::patterns_against_own(self.session, &job.paths)?,
             work: self.state.work_folder(&self.job.name, lock)?,
             threads: self.session.threads(),
             dry_run: self.dry_run,
             interrupted: Arc::clone(&self.stop),
         };
-        let summary = gabion::job::run::run(&opened.repository, self.job, options)?;
+        let summary = gabion::job::run::run(&opened.repository, job, options)?;
         let mut trouble = Vec::new();
         if summary.snapshot.is_some() {
             trouble.extend(self.keep(&opened.repository, &summary).err());

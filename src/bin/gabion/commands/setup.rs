@@ -9,7 +9,8 @@ mod report;
 
 use std::path::{Path, PathBuf};
 
-use gabion::job::config::{Configuration, Keep, KeyPlace};
+use gabion::job::aiida::{expand, folders};
+use gabion::job::config::{AiidaConfig, Configuration, Keep, KeyPlace};
 use gabion::job::setup::Answers;
 
 use self::checks::Place;
@@ -46,6 +47,12 @@ pub(crate) struct Args {
     /// A pattern of what is left out; may be given several times
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
+    /// A profile of AiiDA: its database and its files; may be given several times
+    #[arg(long, value_name = "PROFILE")]
+    aiida: Vec<String>,
+    /// The folder of AiiDA's configuration [default: ~/.aiida]
+    #[arg(long, value_name = "FOLDER", requires = "aiida")]
+    aiida_folder: Option<PathBuf>,
     #[command(flatten)]
     databases: DatabaseArgs,
     /// Make this file with a random passphrase for a new repository
@@ -115,7 +122,8 @@ pub(crate) fn run(session: &mut Session, args: &Args) -> Result<Exit, Failure> {
         output.finish()?;
         return Ok(Exit::Done);
     }
-    let servers = databases::answering(session, &plan.answers.streams, &args.databases)?;
+    let job = expand(&configuration.jobs[&plan.answers.job])?;
+    let servers = databases::answering(session, &job.streams, &args.databases)?;
     let id = files::make(session, &plan, &text)?;
     let done = Done { plan: &plan, configuration: &configuration, servers, id };
     done.report(session)?;
@@ -128,13 +136,19 @@ fn plan(session: &Session, args: &Args, dialogue: &Dialogue) -> Result<Plan, Fai
     found.tell(dialogue);
     let job =
         dialogue.text("--job", args.job.clone(), "Name of the job", Some("nightly".into()))?;
+    let aiida = aiida(args, dialogue, &found)?;
     let paths = paths(args, dialogue, &found)?;
     let streams = databases::ask(&args.databases, dialogue, &found)?;
-    if paths.is_empty() && streams.is_empty() {
-        return Err(Failure::usage("nothing was named that a snapshot could be taken of")
-            .hint("say --path PATH, --postgresql NAME, --mariadb NAME or --sqlite FILE"));
+    if paths.is_empty() && streams.is_empty() && aiida.is_empty() {
+        return Err(Failure::usage("nothing was named that a snapshot could be taken of").hint(
+            "say --path PATH, --aiida PROFILE, --postgresql NAME, --mariadb NAME or --sqlite FILE",
+        ));
     }
-    let place = repository(session, args, dialogue, &found, &paths)?;
+    let mut sources = paths.clone();
+    for preset in &aiida {
+        sources.extend(folders(preset)?);
+    }
+    let place = repository(session, args, dialogue, &found, &sources)?;
     let (key, new_password_file) = key(session, args, dialogue, &place, &file)?;
     let answers = Answers {
         repository: place.path.clone(),
@@ -142,6 +156,7 @@ fn plan(session: &Session, args: &Args, dialogue: &Dialogue) -> Result<Plan, Fai
         job,
         paths,
         exclude: args.exclude.clone(),
+        aiida,
         streams,
         schedule: schedule(args, dialogue)?,
         keep: keep(args, dialogue)?,
@@ -171,6 +186,30 @@ fn configuration_file(
     }
     Err(Failure::usage(format!("{shown} is there already"))
         .hint("say --overwrite, or write another file with --config FILE"))
+}
+
+fn aiida(args: &Args, dialogue: &Dialogue, found: &Found) -> Result<Vec<AiidaConfig>, Failure> {
+    let mut names = args.aiida.clone();
+    let proposed = found.aiida_profiles();
+    if names.is_empty() && dialogue.asks() && !proposed.is_empty() {
+        let answer = dialogue.line("AiiDA profiles to be kept (- for none)", Some(&proposed))?;
+        names = answer.split_whitespace().filter(|name| *name != "-").map(str::to_owned).collect();
+    }
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let folder = args.aiida_folder.clone().or_else(|| found.aiida_folder());
+    let folder = folder.ok_or_else(|| {
+        Failure::usage("there is no folder ~/.aiida").hint("say --aiida-folder FOLDER")
+    })?;
+    let folder = checks::source(&folder)?;
+    let preset = |name: String| AiidaConfig {
+        folder: folder.clone(),
+        profile: Some(name),
+        programs: None,
+        prefix: String::new(),
+    };
+    Ok(names.into_iter().map(preset).collect())
 }
 
 fn paths(args: &Args, dialogue: &Dialogue, found: &Found) -> Result<Vec<PathBuf>, Failure> {

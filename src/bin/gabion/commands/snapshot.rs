@@ -122,6 +122,7 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
         identity: crate::machine::identity(),
         paths,
         streams: streams(args.stdin, args.stream),
+        stand_ins: Vec::new(),
         allow_empty: args.allow_empty,
         excludes,
         allow_live_database: args.allow_live_database,

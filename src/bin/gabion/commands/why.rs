@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use gabion::job::aiida::expand;
 use gabion::job::config::StreamConfig;
 use gabion::job::run::excludes;
 use gabion::source::why::{Reason, why};
@@ -31,6 +32,7 @@ pub(crate) struct Args {
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     let configuration = configuration::read(session)?;
     let job = configuration::job(&configuration, &args.job)?;
+    let job = &*expand(job)?;
     let path = sources::absolute(&args.path)?;
     let shown = path.display();
     let excludes = excludes(job, Vec::new())?;

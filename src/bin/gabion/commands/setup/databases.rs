@@ -164,6 +164,7 @@ fn postgresql(databases: Databases) -> PostgresqlConfig {
         user: None,
         globals: false,
         pgpass: None,
+        password: None,
         programs: None,
         prefix: String::new(),
     }

@@ -81,10 +81,18 @@ impl Found {
 
     /// Folders that are proposed.
     pub(super) fn folders(&self) -> Vec<String> {
-        let aiida = self.aiida_folder.as_ref().map(|folder| folder.join("repository"));
-        let aiida = aiida.filter(|folder| folder.is_dir());
-        let all = aiida.into_iter().chain(self.linkahead.clone());
-        all.map(|folder| folder.display().to_string()).collect()
+        self.linkahead.iter().map(|folder| folder.display().to_string()).collect()
+    }
+
+    /// The names of AiiDA's profiles.
+    pub(super) fn aiida_profiles(&self) -> String {
+        let names: Vec<&str> = self.aiida.iter().map(|profile| profile.name.as_str()).collect();
+        names.join(" ")
+    }
+
+    /// The folder of AiiDA's configuration.
+    pub(super) fn aiida_folder(&self) -> Option<PathBuf> {
+        self.aiida_folder.clone()
     }
 
     /// Where AiiDA's old scripts put their copies: a folder of ours beside them.

@@ -1,0 +1,191 @@
+//! Files that are stored as copies of one moment, because they change while they are used and name
+//! what lies in files beside them, which only grow.
+//!
+//! An index that is read before the files that it names may lack what was moved into them
+//! meanwhile; one that is read after them may name what was not yet there when they were read. So
+//! the copy is made in between: when all that sorts before the folder of those files was read, and
+//! before anybody looks into that folder.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use super::pipeline::{Message, Shared};
+use super::read::entry;
+use super::slabs::{Slabs, send};
+use crate::format::entry::Content;
+use crate::format::path;
+use crate::ops::{OpError, StreamFailure};
+use crate::source::metadata::read_metadata;
+use crate::source::{SourceError, Stat, is_at_or_below};
+
+/// Bytes read at once.
+const READ_LEN: usize = 1 << 20;
+
+/// A file that is stored as a copy made at the right moment.
+pub struct StandIn {
+    /// The file, absolute.
+    pub path: PathBuf,
+    /// The folder of the files that it names, absolute. They only grow; that one was replaced
+    /// while the snapshot was taken is an error.
+    pub before: PathBuf,
+    /// Makes the copy.
+    pub make: Box<dyn FnMut() -> io::Result<File> + Send>,
+}
+
+impl std::fmt::Debug for StandIn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StandIn").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// The stand-ins of a snapshot, as the feeder comes by them.
+#[derive(Debug, Default)]
+pub(super) struct StandIns(Vec<Waiting>);
+
+#[derive(Debug)]
+struct Waiting {
+    source: StandIn,
+    /// In the scan's form.
+    path: Box<[u8]>,
+    before: Box<[u8]>,
+    copy: Option<File>,
+    /// The folder's files when the copy was made, with their inodes, until each came by.
+    named: BTreeMap<Vec<u8>, u64>,
+}
+
+fn form(path: &Path) -> Box<[u8]> {
+    let bytes = path.as_os_str().as_bytes();
+    bytes.strip_prefix(b"/").unwrap_or(bytes).into()
+}
+
+impl StandIns {
+    pub(super) fn new(sources: Vec<StandIn>) -> Self {
+        let waiting = |source: StandIn| Waiting {
+            path: form(&source.path),
+            before: form(&source.before),
+            source,
+            copy: None,
+            named: BTreeMap::new(),
+        };
+        Self(sources.into_iter().map(waiting).collect())
+    }
+
+    /// Whether a copy must be made before the walk goes on to `path`.
+    pub(super) fn due(&self, path: &[u8]) -> bool {
+        let passed = |waiting: &Waiting| !path::compare(path, &waiting.before).is_lt();
+        self.0.iter().any(|waiting| waiting.copy.is_none() && passed(waiting))
+    }
+
+    /// Makes the copies that are due, once all that was sent so far has been read.
+    pub(super) fn make(&mut self, out: &SyncSender<Message>, next: &[u8]) -> Result<(), OpError> {
+        let (reached, told) = sync_channel(1);
+        send(out, Message::Reached(reached)).map_err(|_| OpError::Interrupted)?;
+        told.recv().map_err(|_| OpError::Interrupted)?;
+        for waiting in &mut self.0 {
+            if waiting.copy.is_none() && !path::compare(next, &waiting.before).is_lt() {
+                waiting.named = waiting.look().map_err(|error| waiting.failure(&error))?;
+                let made = (waiting.source.make)().map_err(|error| waiting.failure(&error))?;
+                waiting.copy = Some(made);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `path` lies among files that only grow, and is still the file that it was when the
+    /// copy was made.
+    pub(super) fn may_grow(&mut self, path: &[u8], stat: &Stat) -> Result<bool, OpError> {
+        let of = |waiting: &&mut Waiting| is_at_or_below(path, &waiting.before);
+        let Some(waiting) = self.0.iter_mut().find(of) else { return Ok(false) };
+        match waiting.named.remove(path) {
+            Some(inode) if inode != stat.inode => Err(waiting.replaced(path)),
+            _ => Ok(true),
+        }
+    }
+
+    /// At the end of the walk: all that the copies name must have come by.
+    pub(super) fn finish(&self) -> Result<(), OpError> {
+        for waiting in &self.0 {
+            if let Some(gone) = waiting.named.keys().next() {
+                return Err(waiting.replaced(gone));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a copy is stored in the place of the file `path`.
+    pub(super) fn replaces(&self, path: &[u8]) -> bool {
+        self.0.iter().any(|waiting| *waiting.path == *path)
+    }
+
+    /// Stores the copy in the place of the file `path`.
+    pub(super) fn put(
+        &mut self,
+        shared: &Arc<Shared>,
+        out: &SyncSender<Message>,
+        path: &[u8],
+        stat: &Stat,
+    ) -> Result<(), OpError> {
+        let gone = |_| OpError::Interrupted;
+        let Some(waiting) = self.0.iter_mut().find(|waiting| *waiting.path == *path) else {
+            return Ok(());
+        };
+        let Some(mut copy) = waiting.copy.take() else { return Ok(()) };
+        let failed = |error: &io::Error| waiting.failure(error);
+        let unread = |error: SourceError| waiting.failure(&error.source);
+        let (mut meta, problems) =
+            read_metadata(shared.roots(), path, stat, &shared.owners).map_err(unread)?;
+        problems.iter().for_each(|problem| shared.source_problem(path, problem));
+        send(out, Message::Begin).map_err(gone)?;
+        let mut slabs = Slabs::new(shared, out, shared.streams.clone());
+        let (mut buffer, mut len) = (vec![0; READ_LEN], 0);
+        loop {
+            if shared.is_interrupted() {
+                return Err(OpError::Interrupted);
+            }
+            match copy.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(got) => {
+                    slabs.push(&buffer[..got]).map_err(gone)?;
+                    len += got as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(&error)),
+            }
+        }
+        slabs.finish().map_err(gone)?;
+        shared.read_bytes.fetch_add(len, std::sync::atomic::Ordering::Relaxed);
+        (meta.size, meta.links) = (len, 1);
+        waiting.copy = Some(copy);
+        let entry = entry(shared, path.into(), meta, Content::Empty);
+        send(out, Message::End(Box::new(entry))).map_err(gone)
+    }
+}
+
+impl Waiting {
+    fn look(&self) -> io::Result<BTreeMap<Vec<u8>, u64>> {
+        let mut found = BTreeMap::new();
+        for item in std::fs::read_dir(&self.source.before)? {
+            let item = item?;
+            let name = [&self.before, &b"/"[..], item.file_name().as_bytes()].concat();
+            found.insert(name, item.metadata()?.ino());
+        }
+        Ok(found)
+    }
+
+    fn failure(&self, error: &io::Error) -> OpError {
+        let (name, reason) = (path::display(&self.path), format!("cannot copy it: {error}"));
+        StreamFailure { name, reason, stderr_tail: Vec::new() }.into()
+    }
+
+    fn replaced(&self, path: &[u8]) -> OpError {
+        let place = path::display(path);
+        let reason = format!("{place} was replaced while the snapshot was taken: run it again");
+        StreamFailure { name: path::display(&self.path), reason, stderr_tail: Vec::new() }.into()
+    }
+}
