@@ -1,5 +1,6 @@
 //! Speed of the single stages that a snapshot is made of, on made-up data.
 
+use std::convert::Infallible;
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -12,7 +13,9 @@ use gabion::crypto::seal::{ObjectHeader, ObjectSealer, ObjectType, PartKind, Sea
 use gabion::format::config::Config;
 use gabion::format::entry::{Content, ContentItem, Entry, EntryKind, Metadata, Owner, Timestamp};
 use gabion::format::page::Leaf;
-use gabion::id::{ChunkId, RepositoryId};
+use gabion::format::parity::Layout;
+use gabion::id::{ChunkId, PackId, RepositoryId};
+use gabion::parity::{Lost, encode, rebuild};
 
 const MIB: usize = 1 << 20;
 
@@ -116,5 +119,40 @@ fn pages(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(stages, bytes, pages);
+/// Of a pack of the usual length, in memory: what the finisher of packs and a repair compute.
+fn parity(c: &mut Criterion) {
+    let pack = text(64 * MIB);
+    let read = |offset: u64, bytes: &mut [u8]| -> Result<(), Infallible> {
+        let start = usize::try_from(offset).expect("an offset in memory");
+        bytes.copy_from_slice(&pack[start..start + bytes.len()]);
+        Ok(())
+    };
+    let mut group = c.benchmark_group("parity");
+    group.throughput(Throughput::Bytes(pack.len() as u64)).sample_size(10);
+    for per_mille in [10, 30, 100, 250] {
+        let layout = Layout::for_pack(pack.len() as u64, per_mille).expect("within the limits");
+        let id = PackId([1; 16]);
+        group.bench_function(format!("encode at {per_mille} per mille"), |b| {
+            b.iter(|| encode(id, layout, read));
+        });
+        let Ok(parity) = encode(id, layout, read);
+        let lost =
+            Lost::new((0..layout.parity_shards()).map(|n| n * 3 % layout.data_shards()).collect());
+        let len = layout.shard_len() as usize;
+        let read = |shard: u32, at: usize, bytes: &mut [u8]| -> Result<(), Infallible> {
+            let (from, start) = match shard.checked_sub(layout.data_shards()) {
+                None => (&pack, shard as usize * len + at),
+                Some(shard) => (&parity.shards, shard as usize * len + at),
+            };
+            bytes.copy_from_slice(&from[start..start + bytes.len()]);
+            Ok(())
+        };
+        group.bench_function(format!("rebuild at {per_mille} per mille"), |b| {
+            b.iter(|| rebuild(&parity.head, &lost, read, |_| Ok(())).expect("it can be found"));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(stages, bytes, pages, parity);
 criterion_main!(stages);

@@ -25,6 +25,8 @@ pub const MAX_SHARD_LEN: u64 = 1 << 24;
 pub const MAX_PER_MILLE: u32 = 250;
 /// Most bytes of parity of a pack of the configured length: they are held in memory.
 pub const MAX_PARITY_LEN: u64 = 1 << 24;
+/// Most bytes of all parity shards of one pack, which may be longer than configured.
+pub const MAX_PARITY_BYTES: u64 = 1 << 26;
 
 /// A shard's length is a multiple of this: what the code takes at a time.
 pub const SHARD_UNIT: u32 = 64;
@@ -65,6 +67,9 @@ impl Layout {
         if parity_shards == 0 || data + rounded > MAX_SHARDS {
             return bad("no parity shard, or too many shards");
         }
+        if u64::from(parity_shards) * u64::from(shard_len) > MAX_PARITY_BYTES {
+            return bad("too much parity");
+        }
         Ok(Self { pack_len, shard_len, data_shards, parity_shards })
     }
 
@@ -75,7 +80,9 @@ impl Layout {
     /// When the pack is empty, or longer than any that is written.
     pub fn for_pack(pack_len: u64, per_mille: u32) -> Result<Self, DecodeError> {
         let wanted = pack_len.div_ceil(USUAL_SHARDS).next_multiple_of(SECTOR);
-        let shard_len = wanted.clamp(SECTOR, MAX_SHARD_LEN);
+        // A pack that is shorter than a sector is one shard.
+        let whole = pack_len.next_multiple_of(SHARD_UNIT.into());
+        let shard_len = wanted.min(whole).clamp(SHARD_UNIT.into(), MAX_SHARD_LEN);
         let data = pack_len.div_ceil(shard_len);
         // One more than the share: a torn region of that share touches one more at its ends.
         let parity = data.saturating_mul(u64::from(per_mille)).div_ceil(1000) + 1;
@@ -330,6 +337,8 @@ mod tests {
             (100, 64, 0),
             (100, 64, 65536),
             (100, 64, u32::MAX),
+            (100, 1 << 24, 5),
+            (100, 4096, 16385),
             (64 * 65535, 64, 2),
             (u64::MAX, 64, 1),
             (u64::MAX, 1 << 24, 1),

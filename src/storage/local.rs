@@ -215,6 +215,17 @@ impl LocalStorage {
     }
 }
 
+/// Network file systems do not know how to exchange two files.
+fn not_exchanged(error: Errno) -> io::Error {
+    match error {
+        Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this file system cannot exchange two files; repair on the machine that has the disk",
+        ),
+        error => error.into(),
+    }
+}
+
 impl Storage for LocalStorage {
     fn create(
         &self,
@@ -308,7 +319,8 @@ impl Storage for LocalStorage {
             let (a, b) = (self.folder(one.folder())?, self.folder(other.folder())?);
             let (from, to) = (one.file_name(), other.file_name());
             // Both must be there, so an object that somebody deletes meanwhile does not come back.
-            rustix::fs::renameat_with(&*a, from, &*b, to, RenameFlags::EXCHANGE)?;
+            rustix::fs::renameat_with(&*a, from, &*b, to, RenameFlags::EXCHANGE)
+                .map_err(not_exchanged)?;
             handle::sync_folder(&a)?;
             handle::sync_folder(&b)
         };

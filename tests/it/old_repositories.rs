@@ -37,3 +37,23 @@ fn version_1() {
     gabion(&["snapshot", "more"]).run().success();
     gabion(&["check", "--read-data"]).run().success();
 }
+
+/// With parity, a sector of it damaged.
+#[test]
+fn version_1_with_parity() {
+    let sandbox = copied("repo-v1-parity");
+    let key = sandbox.path("key");
+    let gabion = |args: &[&str]| sandbox.gabion(args).env("GABION_KEY_FILE", &key);
+    sandbox.gabion(["check", "--parity"]).run().success();
+    let hit = "dd if=/dev/zero of=$(find repository/packs -type f -size +40k) bs=4096 seek=2 \
+               count=1 conv=notrunc status=none";
+    sandbox.shell(hit).run().success();
+    gabion(&["check", "--read-data"]).run().code(13);
+    sandbox.gabion(["repair", "--parity"]).run().success();
+    gabion(&["check", "--read-data"]).run().success();
+    gabion(&["restore", "latest:/data", "--target", "out", "--quiet"]).run().success();
+    sandbox.shell("diff -r expected out").run().success();
+    sandbox.write("more/file", b"a new snapshot into an old repository");
+    gabion(&["snapshot", "more"]).run().success();
+    gabion(&["check", "--read-data"]).run().success();
+}

@@ -1,5 +1,6 @@
 //! Parity: there for every pack, looked at by check, gone with its pack.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gabion::event::Recorder;
@@ -35,6 +36,11 @@ fn some_files() -> Files {
 fn ids(storage: &MemoryStorage, kind: ObjectKind) -> Vec<PackId> {
     let names = storage.names().into_iter().filter(|name| name.kind == kind);
     names.map(|name| PackId(name.id)).collect()
+}
+
+fn longest_pack(storage: &MemoryStorage) -> PackId {
+    let len = |id: &PackId| storage.get(ObjectName::pack(*id)).unwrap().len();
+    ids(storage, ObjectKind::Pack).into_iter().max_by_key(len).unwrap()
 }
 
 fn state(storage: &MemoryStorage, id: PackId) -> PackState {
@@ -189,7 +195,7 @@ fn check_names_what_is_wrong_with_parity() {
         }),
     ];
     let base = with_parity(&some_files());
-    let id = ids(&base, ObjectKind::Pack)[0];
+    let id = longest_pack(&base);
     for (words, damage) in kinds {
         let storage = copy(&base);
         damage(&storage, id);
@@ -204,8 +210,7 @@ fn check_names_what_is_wrong_with_parity() {
 #[test]
 fn check_says_whether_a_damaged_pack_can_be_rebuilt() {
     let base = with_parity(&files([("a", noise(60_000, 1))]));
-    let sizes = |id: &PackId| base.get(ObjectName::pack(*id)).unwrap().len();
-    let id = ids(&base, ObjectKind::Pack).into_iter().max_by_key(sizes).unwrap();
+    let id = longest_pack(&base);
     let parity = state(&base, id).head.layout.parity_shards() as usize;
     for (shards, words) in [(1, "it can be rebuilt"), (parity + 1, "it cannot be rebuilt whole")] {
         let storage = copy(&base);
@@ -240,7 +245,7 @@ fn a_snapshot_is_not_silent_about_missing_parity() {
 /// Scrubs, and returns the problems that were told.
 fn scrubbed(storage: &dyn Storage, mend: bool) -> (ScrubSummary, Vec<String>) {
     let recorder = Recorder::default();
-    let options = ScrubOptions { mend, threads: 2, interrupted: Arc::default() };
+    let options = ScrubOptions { mend, only: None, threads: 2, interrupted: Arc::default() };
     let summary = scrub(storage, &recorder, &options).unwrap();
     (summary, problems(&recorder))
 }
@@ -258,8 +263,7 @@ fn without_quarantine(storage: &MemoryStorage) -> Vec<(ObjectName, Arc<[u8]>)> {
 /// A repository with a pack of many shards, and the pack's id.
 fn with_long_pack() -> (MemoryStorage, PackId) {
     let storage = with_parity(&files([("a", noise(60_000, 1)), ("b", noise(50_000, 2))]));
-    let len = |id: &PackId| storage.get(ObjectName::pack(*id)).unwrap().len();
-    let id = ids(&storage, ObjectKind::Pack).into_iter().max_by_key(len).unwrap();
+    let id = longest_pack(&storage);
     (storage, id)
 }
 
@@ -273,9 +277,12 @@ fn scrubbing_a_sound_repository_changes_nothing() {
         assert_eq!(summary.packs, 2);
     }
     assert_eq!(objects(&storage), before);
+    let only = Some(BTreeSet::from([ids(&storage, ObjectKind::Pack)[1]]));
+    let one = ScrubOptions { mend: false, only, threads: 1, interrupted: Arc::default() };
+    assert_eq!(scrub(&storage, &Recorder::default(), &one).unwrap().packs, 1);
     let plain = MemoryStorage::new();
     Repository::init(&plain, "here", &options(Unlock::Nothing)).unwrap();
-    let options = ScrubOptions { mend: false, threads: 1, interrupted: Arc::default() };
+    let options = ScrubOptions { mend: false, only: None, threads: 1, interrupted: Arc::default() };
     assert!(scrub(&plain, &Recorder::default(), &options).is_err());
 }
 
@@ -362,7 +369,8 @@ fn a_repair_that_fails_at_any_call_loses_nothing_and_the_next_one_finishes() {
     for at in 1.. {
         let storage = copy(&base);
         let failing = FailAt::new(storage.clone(), at, StorageErrorKind::Other);
-        let options = ScrubOptions { mend: true, threads: 1, interrupted: Arc::default() };
+        let options =
+            ScrubOptions { mend: true, only: None, threads: 1, interrupted: Arc::default() };
         let result = scrub(&failing, &Recorder::default(), &options);
         // Every object is as it was, or as it was before it was damaged.
         let now = without_quarantine(&storage);
@@ -388,13 +396,13 @@ fn a_pack_that_is_deleted_meanwhile_stays_deleted() {
     for at in 1.. {
         let storage = copy(&base);
         let meddle = |storage: &MemoryStorage| {
-            let len = |id: &PackId| storage.get(ObjectName::pack(*id)).unwrap().len();
-            let longest = ids(storage, ObjectKind::Pack).into_iter().max_by_key(len).unwrap();
+            let longest = longest_pack(storage);
             storage.remove(ObjectName::pack(longest));
             storage.remove(ObjectName::parity(longest));
         };
         let meddling = FailAt::meddling(storage.clone(), at, meddle);
-        let options = ScrubOptions { mend: true, threads: 1, interrupted: Arc::default() };
+        let options =
+            ScrubOptions { mend: true, only: None, threads: 1, interrupted: Arc::default() };
         scrub(&meddling, &Recorder::default(), &options).unwrap();
         if !meddling.has_failed() {
             break;

@@ -32,6 +32,8 @@ const MAX_TEXT_LEN: u64 = 64 << 10;
 pub struct ScrubOptions {
     /// Put right what can be.
     pub mend: bool,
+    /// Look at these packs only.
+    pub only: Option<BTreeSet<PackId>>,
     /// Threads that read and compute.
     pub threads: usize,
     /// Set by the caller to ask for an early end.
@@ -126,7 +128,10 @@ fn count(counter: &AtomicU64) {
 
 impl Scrub<'_> {
     fn run(&self) -> Result<ScrubSummary, OpError> {
-        let packs = self.list(ObjectKind::Pack)?;
+        let mut packs = self.list(ObjectKind::Pack)?;
+        if let Some(only) = &self.options.only {
+            packs.retain(|(id, _)| only.contains(id));
+        }
         let bytes = packs.iter().map(|(_, len)| len).sum();
         self.observer.event(Event::Phase("reading packs and their parity"));
         self.observer.event(Event::Total { items: packs.len() as u64, bytes });
@@ -139,7 +144,9 @@ impl Scrub<'_> {
             self.observer.event(Event::Progress { items: 1, bytes: len });
             Ok(())
         })?;
-        self.tell_orphans(packs.iter().map(|(id, _)| *id).collect())?;
+        if self.options.only.is_none() {
+            self.tell_orphans(packs.iter().map(|(id, _)| *id).collect())?;
+        }
         let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Ok(ScrubSummary {
             packs: packs.len() as u64,

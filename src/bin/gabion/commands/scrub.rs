@@ -25,7 +25,7 @@ pub(crate) fn run(session: &Session, mend: bool) -> Result<Exit, Failure> {
     process::private_files();
     let interrupted = session.interruption()?;
     let storage = session.open_storage()?;
-    let options = ScrubOptions { mend, threads: session.threads(), interrupted };
+    let options = ScrubOptions { mend, only: None, threads: session.threads(), interrupted };
     let mut summary = scrub(&storage, &*session.observer(), &options)?;
     if mend && summary.without_parity > 0 && session.has_key() {
         let opened = session.open()?;
