@@ -133,6 +133,23 @@ pub struct SnapshotCounts {
     pub stored_bytes: u64,
 }
 
+/// What a later snapshot of the same sources must know of this one to take over parts of it without
+/// a look at them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Continuation {
+    /// Stands for the rules by which things were left out: equal for equal rules.
+    pub rules: ChunkId,
+    /// Folders of whose contents this one could not be sure: something in them could not be read,
+    /// or changed so late that a further change might bear the same time. The next one looks at
+    /// them, whatever it is told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsure: Vec<RawBytes>,
+    /// Which share of the folders that were taken over was verified, 0 to 31.
+    #[serde(default)]
+    pub share: u8,
+}
+
 /// A confirmed record naming a root page at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -177,6 +194,10 @@ pub struct Snapshot {
     /// snapshots of version 1 had none.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mirrored: bool,
+    /// What the next snapshot needs to take over parts unseen; nothing when it must look at
+    /// everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continuation: Option<Continuation>,
     /// Counts.
     pub counts: SnapshotCounts,
     /// Version of the program that took it.
@@ -230,6 +251,7 @@ impl Snapshot {
             parent: None,
             problems: 0,
             mirrored: false,
+            continuation: None,
             counts: SnapshotCounts::default(),
             program: String::new(),
         }
@@ -375,6 +397,11 @@ mod tests {
             parent: Some(SnapshotId([3; 16])),
             problems: 0,
             mirrored: true,
+            continuation: Some(Continuation {
+                rules: ChunkId([5; 32]),
+                unsure: vec![RawBytes(b"a/b".to_vec())],
+                share: 31,
+            }),
             counts: SnapshotCounts::default(),
             program: "0.1.0".into(),
         }

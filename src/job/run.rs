@@ -10,7 +10,7 @@ use super::database::{Surroundings, back_up, streams};
 use crate::format::entry::Timestamp;
 use crate::format::snapshot::ProcessIdentity;
 use crate::ops::OpError;
-use crate::ops::snapshot::{SnapshotOptions, SnapshotSummary, StandIn, snapshot};
+use crate::ops::snapshot::{Scope, SnapshotOptions, SnapshotSummary, StandIn, snapshot};
 use crate::repo::Repository;
 use crate::source::exclude::{Excludes, ExcludesBuilder, literal};
 
@@ -35,6 +35,8 @@ pub struct RunOptions {
     pub threads: usize,
     /// Walk and compare, but run no stream and store nothing.
     pub dry_run: bool,
+    /// Look at everything, whatever the job says of folders that are write-once.
+    pub full_scan: bool,
     /// Set by the caller to ask for an early, orderly end.
     pub interrupted: Arc<AtomicBool>,
 }
@@ -75,6 +77,11 @@ pub fn run(
         time: options.time,
         clock: options.clock,
         force: false,
+        scope: match &job.write_once[..] {
+            _ if options.full_scan => Scope::Everything,
+            [] => Scope::Everything,
+            folders => Scope::WriteOnce(folders.to_vec()),
+        },
         dry_run: options.dry_run,
         compression: job.compression,
         threads: options.threads,

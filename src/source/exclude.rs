@@ -72,16 +72,16 @@ pub enum ExcludeError {
 
 /// Validated excludes, ready for any source. The default excludes nothing.
 #[derive(Debug, Clone, Default)]
-pub struct Excludes(Arc<Rules>);
+pub struct Excludes(pub(super) Arc<Rules>);
 
 #[derive(Debug, Default)]
-struct Rules {
-    strong: Vec<Pattern>,
-    weak: Vec<Pattern>,
-    use_ignore_files: bool,
-    caches: bool,
-    if_present: Vec<String>,
-    larger_than: Option<u64>,
+pub(super) struct Rules {
+    pub(super) strong: Vec<Pattern>,
+    pub(super) weak: Vec<Pattern>,
+    pub(super) use_ignore_files: bool,
+    pub(super) caches: bool,
+    pub(super) if_present: Vec<String>,
+    pub(super) larger_than: Option<u64>,
 }
 
 impl ExcludesBuilder {
@@ -246,6 +246,12 @@ impl Excludes {
 }
 
 impl FolderRules {
+    /// Whether ignore files of folders above have a say.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn has_ignore_files(&self) -> bool {
+        self.ignore_files.is_some()
+    }
+
     /// The rules for the items of the folder `path`, which is itself subject to `self`. Ignore
     /// files that cannot be used are added to `problems`.
     pub(crate) fn enter(

@@ -13,6 +13,8 @@ pub(crate) struct Identity {
     pub(crate) id: u64,
     /// The kernel shows its own state there (`/proc`): nothing to keep.
     pub(crate) pseudo: bool,
+    /// A folder has two links and one more for each folder in it.
+    pub(crate) counts_folders: bool,
 }
 
 /// The identities found so far, by `st_dev`.
@@ -42,7 +44,7 @@ impl Filesystems {
         let harmless = matches!(kind, EntryKind::Directory | EntryKind::File);
         let readable = if harmless { opener(true).ok() } else { None };
         let Some(fd) = readable.or_else(|| opener(false).ok()) else {
-            return Identity { id: 0, pseudo: false };
+            return Identity { id: 0, pseudo: false, counts_folders: false };
         };
         let identity = linux::ask(&fd, dev, kind);
         known.insert(dev, identity);
@@ -56,9 +58,11 @@ impl Filesystems {
         F: Fn(bool) -> std::io::Result<rustix::fd::OwnedFd>,
     {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        *known
-            .entry(dev)
-            .or_insert_with(|| Identity { id: identity_hash(&[&dev.to_le_bytes()]), pseudo: false })
+        *known.entry(dev).or_insert_with(|| Identity {
+            id: identity_hash(&[&dev.to_le_bytes()]),
+            pseudo: false,
+            counts_folders: false,
+        })
     }
 }
 
@@ -82,6 +86,10 @@ mod linux {
 
     const OVERLAY: u64 = 0x794c_7630;
     const BTRFS: u64 = 0x9123_683e;
+
+    /// Type numbers of file systems that count a folder's folders in its links: those of ext, xfs
+    /// and tmpfs. (Where ext has too many to count, it says 1.)
+    const COUNTS_FOLDERS: [u64; 3] = [0xef53, 0x5846_5342, 0x0102_1994];
 
     /// Type numbers of file systems that only show the kernel's own state.
     const PSEUDO: [u64; 22] = [
@@ -144,7 +152,8 @@ mod linux {
             None if fsid == [0; 8] && layer.is_empty() => 0,
             None => identity_hash(&[&number, &fsid, layer]),
         };
-        Identity { id, pseudo: PSEUDO.contains(&kind_of_fs) }
+        let pseudo = PSEUDO.contains(&kind_of_fs);
+        Identity { id, pseudo, counts_folders: COUNTS_FOLDERS.contains(&kind_of_fs) }
     }
 
     /// Type number and id of the file system; zeros when the kernel does not say.

@@ -5,11 +5,11 @@ use std::ffi::CStr;
 use std::io;
 use std::sync::Arc;
 
-use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd as _, BorrowedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir, StatxFlags, openat, statx};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::exclude::FolderView;
+use super::exclude::{FolderRules, FolderView};
 use super::filesystem::Identity;
 use super::open::Roots;
 use super::parallel::Node;
@@ -39,6 +39,8 @@ pub(crate) enum Step {
     Excluded,
     Ignore,
     Enter(Arc<Node>),
+    /// A folder that the caller looks after.
+    Defer(Box<Folder>),
 }
 
 #[derive(Debug)]
@@ -79,6 +81,16 @@ impl Listing {
         Some((self.name(item), &item.stat, &item.step))
     }
 
+    /// The attributes of the item of that name.
+    pub(crate) fn find(&self, name: &[u8]) -> Option<&Stat> {
+        let wanted = (first_bytes(name), name);
+        let found = self.order.binary_search_by(|&(first, index)| {
+            let item = usize::try_from(index).ok().and_then(|index| self.items.get(index));
+            (first, item.map_or(&[][..], |item| self.name(item))).cmp(&wanted)
+        });
+        found.ok().and_then(|at| self.get(at)).map(|(_, stat, _)| stat)
+    }
+
     fn name(&self, item: &Listed) -> &[u8] {
         &self.names[item.name_at..item.name_at + item.name_len]
     }
@@ -114,11 +126,11 @@ fn first_bytes(name: &[u8]) -> u64 {
 }
 
 /// A folder being listed.
-struct Job<'a> {
-    policy: &'a Policy,
-    roots: &'a Roots,
-    folder: &'a Folder,
-    dir: OwnedFd,
+pub(super) struct Job<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) roots: &'a Roots,
+    pub(super) folder: &'a Folder,
+    pub(super) dir: BorrowedFd<'a>,
 }
 
 /// Lists `folder`. Never fails: what could not be read is among the listing's problems.
@@ -130,7 +142,7 @@ pub(crate) fn list(
 ) -> Listing {
     let mut listing = Listing::default();
     let opened = folder.handle.open_dir(folder.rel()).and_then(|dir| {
-        let job = Job { policy, roots, folder, dir };
+        let job = Job { policy, roots, folder, dir: dir.as_fd() };
         let end = job.read_items(scratch, &mut listing);
         listing.sort()?;
         job.judge_items(scratch, &mut listing);
@@ -147,7 +159,7 @@ impl Job<'_> {
     /// Reads names and attributes, in the order in which the kernel has them.
     fn read_items(&self, scratch: &mut Scratch, listing: &mut Listing) -> io::Result<()> {
         scratch.names.clear();
-        let mut names = RawDir::new(&self.dir, scratch.names.spare_capacity_mut());
+        let mut names = RawDir::new(self.dir, scratch.names.spare_capacity_mut());
         while let Some(next) = names.next() {
             let entry = match next {
                 Ok(entry) => entry,
@@ -180,8 +192,8 @@ impl Job<'_> {
     }
 
     /// The attributes of an item of the folder, and its `st_dev`.
-    fn look_at(&self, name: &CStr) -> io::Result<(Stat, u64)> {
-        let (mut stat, dev) = stat_at(self.dir.as_fd(), name)?;
+    pub(super) fn look_at(&self, name: &CStr) -> io::Result<(Stat, u64)> {
+        let (mut stat, dev) = stat_at(self.dir, name)?;
         stat.filesystem = if dev == self.folder.dev {
             self.folder.filesystem
         } else {
@@ -194,13 +206,28 @@ impl Job<'_> {
         self.roots.filesystems.identify(dev, kind, |readable| {
             let access = if readable { OFlags::RDONLY | OFlags::NONBLOCK } else { OFlags::PATH };
             let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            Ok(retry_on_intr(|| openat(&self.dir, name, flags, Mode::empty()))?)
+            Ok(retry_on_intr(|| openat(self.dir, name, flags, Mode::empty()))?)
         })
+    }
+
+    /// What becomes of an item of the folder, which is subject to `rules`.
+    pub(super) fn judge(
+        &self,
+        rules: &FolderRules,
+        path: &[u8],
+        name_at: usize,
+        stat: &Stat,
+        dev: u64,
+    ) -> Fate {
+        // Known by now: the attributes carry the identity of the file system.
+        let pseudo = dev != self.folder.dev
+            && self.roots.filesystems.known(dev).is_some_and(|known| known.pseudo);
+        self.policy.judge(self.folder, rules, &Item { path, name_at, stat, dev, pseudo })
     }
 
     fn judge_items(&self, scratch: &mut Scratch, listing: &mut Listing) {
         let mut problems = Vec::new();
-        let view = View { listing, dir: &self.dir };
+        let view = View { listing, dir: self.dir };
         let rules = self.folder.rules.enter(&self.folder.path, &view, &mut problems);
         listing.problems.append(&mut problems);
         let path = &mut scratch.path;
@@ -213,16 +240,12 @@ impl Job<'_> {
             };
             path.truncate(name_at);
             path.extend_from_slice(&listing.names[item.name_at..item.name_at + item.name_len]);
-            // Known by now: the attributes carry the identity of the file system.
-            let pseudo = item.dev != self.folder.dev
-                && self.roots.filesystems.known(item.dev).is_some_and(|known| known.pseudo);
-            let (stat, dev) = (&item.stat, item.dev);
-            let fate =
-                self.policy.judge(self.folder, &rules, &Item { path, name_at, stat, dev, pseudo });
+            let fate = self.judge(&rules, path, name_at, &item.stat, item.dev);
             item.step = match fate {
                 Fate::Keep => Step::Keep,
                 Fate::Excluded => Step::Excluded,
                 Fate::Ignore => Step::Ignore,
+                Fate::Enter(folder) if self.policy.defers(&folder.path) => Step::Defer(folder),
                 Fate::Enter(folder) => Step::Enter(Arc::new(Node::new(*folder))),
             };
         }
@@ -241,26 +264,24 @@ fn start_path(folder: &[u8], path: &mut Vec<u8>) {
 /// The folder as the excludes see it.
 struct View<'a> {
     listing: &'a Listing,
-    dir: &'a OwnedFd,
+    dir: BorrowedFd<'a>,
 }
 
 impl FolderView for View<'_> {
     fn kind_of(&self, name: &[u8]) -> Option<EntryKind> {
-        let listing = self.listing;
-        let wanted = (first_bytes(name), name);
-        let found = listing.order.binary_search_by(|&(first, index)| {
-            let item = usize::try_from(index).ok().and_then(|index| listing.items.get(index));
-            (first, item.map_or(&[][..], |item| listing.name(item))).cmp(&wanted)
-        });
-        found.ok().and_then(|at| listing.get(at)).map(|(_, stat, _)| stat.kind)
+        self.listing.find(name).map(|stat| stat.kind)
     }
 
     fn read_start(&self, name: &str, limit: usize) -> io::Result<Vec<u8>> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file =
-            std::fs::File::from(retry_on_intr(|| openat(self.dir, name, flags, Mode::empty()))?);
-        super::read_start(file, limit)
+        read_start_at(self.dir, name, limit)
     }
+}
+
+/// At most the first `limit` bytes of the file `name` in `dir`.
+pub(super) fn read_start_at(dir: BorrowedFd<'_>, name: &str, limit: usize) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = std::fs::File::from(retry_on_intr(|| openat(dir, name, flags, Mode::empty()))?);
+    super::read_start(file, limit)
 }
 
 /// The attributes of the item `name` in `dir`, or of `dir` itself when the name is empty, with

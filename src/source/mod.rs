@@ -3,15 +3,18 @@
 pub mod exclude;
 mod filesystem;
 #[cfg(target_os = "linux")]
-mod lister;
+pub(crate) mod lister;
 pub mod live;
 pub mod metadata;
 pub mod open;
 #[cfg(target_os = "linux")]
 mod parallel;
+#[cfg(target_os = "linux")]
+pub(crate) mod partial;
 mod pattern;
-mod plan;
+pub(crate) mod plan;
 pub mod portable;
+mod rules_seen;
 pub mod scan;
 pub mod sparse;
 pub mod why;

@@ -11,8 +11,9 @@ use std::thread::{JoinHandle, Thread};
 
 use super::lister::{Listing, Scratch, Step, list};
 use super::open::Roots;
+use super::partial::PartialScan;
 use super::plan::{Folder, Plan, Policy, READ_FOLDER, Top};
-use super::scan::Scanned;
+use super::scan::{Deferred, Scanned};
 use super::{SourceError, Stat, compare_paths};
 
 /// A folder to enter and how far it has got.
@@ -37,6 +38,11 @@ enum State {
 impl Node {
     pub(crate) fn new(folder: Folder) -> Self {
         Self { folder, state: Mutex::new(State::Pending) }
+    }
+
+    /// The folder.
+    pub(crate) fn folder(&self) -> &Folder {
+        &self.folder
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -84,7 +90,7 @@ struct Queue {
 }
 
 struct Shared {
-    policy: Policy,
+    policy: Arc<Policy>,
     roots: Arc<Roots>,
     lookahead: usize,
     has_threads: bool,
@@ -197,12 +203,14 @@ struct Frame {
 enum Start {
     Ancestor(Box<[u8]>, Stat),
     Root(Box<[u8]>, Stat, Option<Arc<Node>>),
+    Deferred(Box<[u8]>, Stat, Box<Folder>),
 }
 
 /// What the consumer has come to; the details of an entry lie in the scan.
 enum Reached {
     Entry(Stat),
     Excluded,
+    Deferred(Box<Folder>),
     Problem(SourceError),
 }
 
@@ -215,6 +223,7 @@ pub(crate) struct ParallelScan {
     path: Vec<u8>,
     stat: Option<Stat>,
     entering: Option<Arc<Node>>,
+    deferring: Option<Box<Folder>>,
     scratch: Scratch,
 }
 
@@ -225,6 +234,9 @@ impl ParallelScan {
             .into_iter()
             .map(|top| match top {
                 Top::Ancestor(path, stat) => Start::Ancestor(path, stat),
+                Top::Root(path, stat, Some(folder)) if plan.policy.defers(&path) => {
+                    Start::Deferred(path, stat, folder)
+                }
                 Top::Root(path, stat, folder) => {
                     Start::Root(path, stat, folder.map(|folder| Arc::new(Node::new(*folder))))
                 }
@@ -240,7 +252,7 @@ impl ParallelScan {
         });
         let roots = starts.iter().filter_map(|start| match start {
             Start::Root(_, _, node) => node.as_ref(),
-            Start::Ancestor(..) => None,
+            Start::Ancestor(..) | Start::Deferred(..) => None,
         });
         shared.offer(roots, 0, 0);
         // A thread that cannot be had is no error: the consumer lists what nobody else does.
@@ -258,6 +270,7 @@ impl ParallelScan {
             path: Vec::new(),
             stat: None,
             entering: None,
+            deferring: None,
             scratch: Scratch::new(),
         }
     }
@@ -266,18 +279,27 @@ impl ParallelScan {
         &self.shared.roots
     }
 
+    /// What looks after deferred folders.
+    pub(crate) fn partial(&self) -> PartialScan {
+        PartialScan::new(Arc::clone(&self.shared.policy), Arc::clone(&self.shared.roots))
+    }
+
     pub(crate) fn next(&mut self) -> Option<Scanned<'_>> {
         Some(match self.advance()? {
             Reached::Entry(stat) => {
                 Scanned::Entry { path: &self.path, stat: self.stat.insert(stat) }
             }
             Reached::Excluded => Scanned::Excluded { path: &self.path },
+            Reached::Deferred(folder) => Scanned::Deferred(Deferred(folder)),
             Reached::Problem(problem) => Scanned::Problem(problem),
         })
     }
 
     fn advance(&mut self) -> Option<Reached> {
         loop {
+            if let Some(folder) = self.deferring.take() {
+                return Some(Reached::Deferred(folder));
+            }
             if let Some(node) = self.entering.take() {
                 let listing = self.fetch(&node);
                 self.stack.push(Frame { listing, position: 0, path_len: self.path.len() });
@@ -286,6 +308,10 @@ impl ParallelScan {
                 match self.starts.pop_front()? {
                     Start::Ancestor(path, stat) => {
                         self.path = path.into_vec();
+                        return Some(Reached::Entry(stat));
+                    }
+                    Start::Deferred(path, stat, folder) => {
+                        (self.path, self.deferring) = (path.into_vec(), Some(folder));
                         return Some(Reached::Entry(stat));
                     }
                     Start::Root(path, stat, node) => {
@@ -316,6 +342,10 @@ impl ParallelScan {
                 Step::Keep => return Some(Reached::Entry(*stat)),
                 Step::Enter(node) => {
                     self.entering = Some(Arc::clone(node));
+                    return Some(Reached::Entry(*stat));
+                }
+                Step::Defer(folder) => {
+                    self.deferring = Some(folder.clone());
                     return Some(Reached::Entry(*stat));
                 }
             }

@@ -70,6 +70,9 @@ pub(crate) struct Policy {
     nested: Vec<(Box<[u8]>, FolderRules)>,
     /// Folders that are not listed ahead.
     late: Vec<Box<[u8]>>,
+    /// Sorted.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code))]
+    deferred: Vec<Box<[u8]>>,
 }
 
 impl Policy {
@@ -88,6 +91,12 @@ impl Policy {
     fn named(&self, path: &[u8]) -> Option<&FolderRules> {
         let found = self.nested.binary_search_by(|(named, _)| compare_paths(named, path));
         found.ok().map(|index| &self.nested[index].1)
+    }
+
+    /// Whether the caller looks after the folder itself.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn defers(&self, path: &[u8]) -> bool {
+        self.deferred.binary_search_by(|deferred| compare_paths(deferred, path)).is_ok()
     }
 
     /// Decides about an item of `folder`, whose contents are subject to `rules`.
@@ -144,7 +153,7 @@ pub(crate) enum Top {
 
 /// Everything a scan needs to begin.
 pub(crate) struct Plan {
-    pub(crate) policy: Policy,
+    pub(crate) policy: Arc<Policy>,
     pub(crate) roots: Arc<Roots>,
     /// Ancestors and roots in scan order.
     pub(crate) tops: Vec<Top>,
@@ -205,8 +214,10 @@ impl Plan {
             bytes.strip_prefix(b"/").unwrap_or(bytes).into()
         };
         let late = options.late.iter().map(form).collect();
-        let policy = Policy { one_file_system: options.one_file_system, nested, late };
-        Ok(Self { policy, roots, tops })
+        let mut deferred = options.deferred.clone();
+        deferred.sort_by(|a, b| compare_paths(a, b));
+        let policy = Policy { one_file_system: options.one_file_system, nested, late, deferred };
+        Ok(Self { policy: Arc::new(policy), roots, tops })
     }
 }
 

@@ -21,7 +21,7 @@ use crate::format::entry::EntryKind;
 
 /// A scan under way, with the same results as [`super::scan::Scan`].
 pub struct PortableScan {
-    policy: Policy,
+    policy: Arc<Policy>,
     roots: Arc<Roots>,
     tops: VecDeque<Top>,
     walk: Option<IntoIter>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::exclude::Excludes;
 use super::open::Roots;
-use super::plan::Plan;
+use super::plan::{Folder, Plan};
 use super::{SourceError, Stat};
 
 #[cfg(target_os = "linux")]
@@ -26,6 +26,9 @@ pub struct ScanOptions {
     pub one_file_system: bool,
     /// Folders that nobody looks into before the caller has come to them, absolute.
     pub late: Vec<PathBuf>,
+    /// Folders that the caller looks after itself: each comes as an entry and is then handed over
+    /// ([`Scanned::Deferred`]). In the scan's form. Other systems than Linux hand over none.
+    pub deferred: Vec<Box<[u8]>>,
     /// Threads that list folders ahead of the caller; 0 leaves all to the caller's own.
     pub threads: usize,
     /// How many entries may lie ready before the threads pause. One folder alone may be more.
@@ -40,6 +43,7 @@ impl ScanOptions {
             excludes: Excludes::default(),
             one_file_system: false,
             late: Vec::new(),
+            deferred: Vec::new(),
             threads: 2,
             lookahead_entries: 65_536,
         }
@@ -59,12 +63,20 @@ pub enum Scanned<'a> {
     },
     /// Something that could not be read, after the entry of the folder it concerns.
     Problem(SourceError),
+    /// The folder that came last is the caller's: nothing below it will come.
+    Deferred(Deferred),
     /// Left out by the excludes; nothing below it will come.
     Excluded {
         /// Absolute, without the leading slash.
         path: &'a [u8],
     },
 }
+
+/// A folder that a scan does not enter because its caller wants to look after it.
+#[derive(Debug)]
+pub struct Deferred(
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code))] pub(super) Box<Folder>,
+);
 
 /// A scan under way. The order is that of [`super::compare_paths`] over all roots.
 ///
@@ -87,6 +99,12 @@ impl Scan {
     #[expect(clippy::should_implement_trait, reason = "what it returns borrows from the scan")]
     pub fn next(&mut self) -> Option<Scanned<'_>> {
         self.0.next()
+    }
+
+    /// What looks after deferred folders, by the same rules.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn partial(&self) -> super::partial::PartialScan {
+        self.0.partial()
     }
 
     /// The handles of the roots, for reading what the scan finds.

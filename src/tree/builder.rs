@@ -8,7 +8,7 @@ use crate::format::entry::Entry;
 use crate::format::page::{Leaf, PageRef, Upper};
 use crate::format::path;
 use crate::id::ChunkId;
-use crate::repo::{PackClass, RepositoryError, Worker, Writer};
+use crate::repo::{PackClass, Repository, RepositoryError, Worker, Writer};
 
 /// A page is cut at the latest when it is so many times longer than it should be on average.
 const FORCED_CUT: usize = 8;
@@ -52,6 +52,8 @@ pub struct TreeBuilder {
     fan_out_bits: u32,
     leaf: Vec<Item>,
     leaf_weight: usize,
+    /// The first path of a page that was taken over whole, until an entry follows it.
+    whole_page: Option<Box<[u8]>>,
     /// References waiting to be put into a page, by height of the pages they name.
     levels: Vec<Vec<PageRef>>,
     totals: TreeTotals,
@@ -74,6 +76,7 @@ impl TreeBuilder {
             fan_out_bits: u32::from(writer.repository().config().pages.fan_out_bits),
             leaf: Vec::new(),
             leaf_weight: 0,
+            whole_page: None,
             levels: Vec::new(),
             totals: TreeTotals::default(),
         })
@@ -118,9 +121,8 @@ impl TreeBuilder {
     }
 
     fn add(&mut self, item: Item, starts_page: bool) -> Result<(), RepositoryError> {
-        if let Some(last) = self.leaf.last() {
-            assert!(path::compare(last.path(), item.path()).is_lt(), "entries come in path order");
-        }
+        self.assert_behind_last(item.path());
+        self.whole_page = None;
         let forced = self.leaf.len() >= FORCED_CUT << self.fan_out_bits
             || self.leaf_weight >= MAX_LEAF_WEIGHT;
         if starts_page || forced {
@@ -132,10 +134,46 @@ impl TreeBuilder {
         Ok(())
     }
 
-    /// Whether a page of so many heights (1: a leaf) begins at `path`: decided by the path alone.
+    fn assert_behind_last(&self, path: &[u8]) {
+        let last = self.leaf.last().map(Item::path).or(self.whole_page.as_deref());
+        let in_order = last.is_none_or(|last| path::compare(last, path).is_lt());
+        assert!(in_order, "entries come in path order");
+    }
+
+    /// Adds a whole page of an existing tree, unseen. Where it begins, [`begins_page`] must say
+    /// that a page of its height does; and the entry that followed it there must be the next.
+    /// Then building anew from its entries would give the same page.
+    ///
+    /// # Errors
+    /// When storing a page fails.
+    ///
+    /// # Panics
+    /// As [`Self::push`], and when no such page begins there.
+    pub fn push_page(&mut self, page: &PageRef, height: u8) -> Result<(), RepositoryError> {
+        let first = &page.first_path;
+        assert!(self.starts_page(first, u32::from(height) + 1), "the page begins where one must");
+        self.assert_behind_last(first);
+        self.close_leaf()?;
+        let height = usize::from(height);
+        if self.levels.len() <= height {
+            self.levels.resize_with(height + 1, Vec::new);
+        }
+        // All that is lower ends here, as it would before the first entry of the page.
+        for lower in 0..height {
+            let children = std::mem::take(&mut self.levels[lower]);
+            if !children.is_empty() {
+                let upper = self.store_upper(lower, children)?;
+                self.add_page(lower + 1, upper)?;
+            }
+        }
+        self.totals.entries += page.entries;
+        self.totals.bytes += page.bytes;
+        self.whole_page = Some(first.clone());
+        self.add_page(height, page.clone())
+    }
+
     fn starts_page(&self, path: &[u8], heights: u32) -> bool {
-        let hash = self.worker.repository().keys().page_cut_hash(path);
-        hash.trailing_zeros() >= self.fan_out_bits * heights
+        starts_page(self.worker.repository(), path, heights)
     }
 
     fn close_leaf(&mut self) -> Result<(), RepositoryError> {
@@ -206,9 +244,12 @@ impl TreeBuilder {
                 }
                 levels.push(Vec::new());
             }
-            let upper = self.store_upper(height, children)?;
+            // Below a page that was taken over whole there may be nothing.
+            if !children.is_empty() {
+                let upper = self.store_upper(height, children)?;
+                levels[height + 1].push(upper);
+            }
             height += 1;
-            levels[height].push(upper);
         }
     }
 
@@ -241,6 +282,18 @@ impl TreeBuilder {
         self.worker.flush()?;
         Ok((root, self.totals))
     }
+}
+
+/// Whether a page of this height (0: a leaf) begins at `path` in every tree of `repository` that
+/// has the path.
+pub fn begins_page(repository: &Repository, path: &[u8], height: u8) -> bool {
+    starts_page(repository, path, u32::from(height) + 1)
+}
+
+/// Whether a page of so many heights (1: a leaf) begins at `path`: decided by the path alone.
+fn starts_page(repository: &Repository, path: &[u8], heights: u32) -> bool {
+    let bits = u32::from(repository.config().pages.fan_out_bits);
+    repository.keys().page_cut_hash(path).trailing_zeros() >= bits * heights
 }
 
 /// The page whose entries are exactly `items`, if there is one.

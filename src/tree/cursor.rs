@@ -7,7 +7,7 @@ use crate::format::entry::Entry;
 use crate::format::page::{Leaf, Page, PageRef};
 use crate::format::path;
 use crate::id::ChunkId;
-use crate::repo::RepositoryError;
+use crate::repo::{Repository, RepositoryError};
 
 /// A leaf with the reference that leads to it.
 #[derive(Debug)]
@@ -75,6 +75,11 @@ impl<'r> Cursor<'r> {
         self.stack = vec![Frame::Upper { height: u8::MAX, children: vec![top], at: 0 }];
     }
 
+    /// The repository it reads from.
+    pub(super) fn repository(&self) -> &'r Repository {
+        self.reader.repository()
+    }
+
     /// The reader below, for reading contents.
     pub fn reader(&mut self) -> &mut PageReader<'r> {
         &mut self.reader
@@ -98,6 +103,17 @@ impl<'r> Cursor<'r> {
             }
             self.stack.pop();
         }
+    }
+
+    /// The path of the entry that follows what lies at the position, an entry or a whole page,
+    /// where that can be said without reading a page; nothing at the end of the tree.
+    pub fn after(&self) -> Option<&[u8]> {
+        self.stack.iter().rev().find_map(|frame| match frame {
+            Frame::Upper { children, at, .. } => {
+                children.get(at + 1).map(|child| &*child.first_path)
+            }
+            Frame::Leaf { page, at } => (at + 1 < page.leaf.len()).then(|| page.leaf.path(at + 1)),
+        })
     }
 
     /// Looks into the page at the position; does nothing at an entry or the end.

@@ -9,12 +9,14 @@ mod builder;
 mod content;
 mod cursor;
 mod diff;
+mod range;
 mod reach;
 
-pub use builder::{TreeBuilder, TreeTotals};
+pub use builder::{TreeBuilder, TreeTotals, begins_page};
 pub use content::{ContentItems, ContentWriter};
 pub use cursor::{Cursor, LeafPage, Node};
 pub use diff::{Change, Diff};
+pub use range::{Bound, Taken};
 pub use reach::{Bits, Reach};
 
 use std::sync::Arc;
@@ -80,5 +82,7 @@ fn malformed(what: &str, id: &ChunkId, error: &crate::format::DecodeError) -> Re
 /// A leaf shared between a cursor and a builder that may take it over.
 pub type SharedLeaf = Arc<LeafPage>;
 
+#[cfg(test)]
+mod range_tests;
 #[cfg(test)]
 mod tests;

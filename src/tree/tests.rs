@@ -40,15 +40,15 @@ fn entry(path: &str, version: u64) -> Entry {
     Entry { path: path.as_bytes().into(), meta, content: Content::Inline(b"abc"[..].into()) }
 }
 
-type Map = BTreeMap<Vec<u8>, Entry>;
+pub(super) type Map = BTreeMap<Vec<u8>, Entry>;
 
 /// Keyed so that the map's order is the tree's.
-fn map(entries: impl IntoIterator<Item = (String, u64)>) -> Map {
+pub(super) fn map(entries: impl IntoIterator<Item = (String, u64)>) -> Map {
     let key = |path: &str| path.replace('/', "\0").into_bytes();
     entries.into_iter().map(|(path, version)| (key(&path), entry(&path, version))).collect()
 }
 
-fn build(repository: &Arc<Repository>, map: &Map) -> ChunkId {
+pub(super) fn build(repository: &Arc<Repository>, map: &Map) -> ChunkId {
     let writer = Writer::new(repository, 1);
     let mut builder = TreeBuilder::new(&writer).unwrap();
     map.values().for_each(|entry| builder.push(entry.clone()).unwrap());
@@ -192,7 +192,7 @@ fn long_contents_are_paged_and_share_pages() {
     assert!(totals < 40_000 * 38 + 1000 * 40 + 60_000, "an edit stores few pages: {totals}");
 }
 
-fn arbitrary_map() -> impl Strategy<Value = Map> {
+pub(super) fn arbitrary_map() -> impl Strategy<Value = Map> {
     let path = "[a-d]{1,2}(/[a-d]{1,2}){0,2}";
     proptest::collection::btree_map(path, 0u64..3, 0..400).prop_map(map)
 }
@@ -232,7 +232,7 @@ proptest! {
     }
 }
 
-fn repository_with_small_pages() -> Arc<Repository> {
+pub(super) fn repository_with_small_pages() -> Arc<Repository> {
     let mut repository = Arc::into_inner(repository()).unwrap();
     repository.shrink_pages_for_tests();
     Arc::new(repository)

@@ -14,7 +14,7 @@ use gabion::ops::cat::cat;
 use gabion::ops::diff::{Aspect, Change, LiveMapping, LiveOptions, diff_live, diff_snapshots};
 use gabion::ops::find::{FindOptions, NamePatterns, find};
 use gabion::ops::list::list;
-use gabion::ops::snapshot::{SnapshotOptions, StreamInput, StreamSource, snapshot};
+use gabion::ops::snapshot::{Scope, SnapshotOptions, StreamInput, StreamSource, snapshot};
 use gabion::ops::stats::stats;
 use gabion::repo::{InitOptions, Repository, Unlock};
 use gabion::source::exclude::Excludes;
@@ -83,6 +83,7 @@ impl World {
             time: TIME,
             clock: || TIME,
             force: false,
+            scope: Scope::Everything,
             dry_run: false,
             compression: 1,
             threads: 2,

@@ -15,7 +15,7 @@ use gabion::event::{Event, Recorder};
 use gabion::format::entry::{Content, ContentItem, Entry, EntryKind, Timestamp};
 use gabion::ops::OpError;
 use gabion::ops::snapshot::{
-    SnapshotOptions, SnapshotSummary, StreamInput, StreamSource, snapshot,
+    Scope, SnapshotOptions, SnapshotSummary, StreamInput, StreamSource, snapshot,
 };
 use gabion::repo::{InitOptions, Repository, Unlock};
 use gabion::source::exclude::Excludes;
@@ -129,6 +129,7 @@ fn options() -> SnapshotOptions {
         time: now(),
         clock: now,
         force: false,
+        scope: Scope::Everything,
         dry_run: false,
         compression: 1,
         threads: 2,

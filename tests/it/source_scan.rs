@@ -34,6 +34,7 @@ fn seen(step: Scanned<'_>) -> Seen {
             Seen::Entry(text(path), stat)
         }
         Scanned::Problem(problem) => Seen::Problem(problem.path, problem.action),
+        Scanned::Deferred(_) => unreachable!("no folder was to be handed over"),
         Scanned::Excluded { path } => Seen::Excluded(text(path)),
     }
 }

@@ -228,6 +228,7 @@ fn records() {
         job: Some("aiida".to_owned()),
         parent: Some(SnapshotId([3; 16])),
         problems: 1,
+        continuation: None,
         mirrored: false,
         counts: SnapshotCounts::default(),
         program: "gabion 0.1.0".to_owned(),

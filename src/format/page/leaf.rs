@@ -68,6 +68,11 @@ impl Leaf {
         &self.stats[at]
     }
 
+    /// The number of hard links of the entry at `at`.
+    pub fn links(&self, at: usize) -> u32 {
+        self.rest[at].links
+    }
+
     /// The content of the entry at `at`.
     pub fn content(&self, at: usize) -> &Content {
         &self.contents[at]

@@ -103,6 +103,8 @@ impl LiveSide {
                 Scanned::Excluded { path } => {
                     self.hidden.extend(mapped(path, &self.prefix, &self.subtree));
                 }
+                // None was asked for.
+                Scanned::Deferred(_) => {}
                 Scanned::Problem(problem) => {
                     let place = without_slash(&problem.path);
                     self.hidden.extend(mapped(place, &self.prefix, &self.subtree));

@@ -26,6 +26,8 @@ pub(super) struct Collector<'a> {
     content: ContentWriter,
     /// Streams wait for their place among the files.
     streams: BTreeMap<Box<[u8]>, Entry>,
+    /// All of them, for a walk that begins anew.
+    all_streams: BTreeMap<Box<[u8]>, Entry>,
     /// Contents of files with several names, until all names came by.
     links: HashMap<(u64, u64), (Content, u64, bool, u32)>,
     stored_at_checkpoint: u64,
@@ -44,6 +46,7 @@ impl<'a> Collector<'a> {
             builder: TreeBuilder::new(writer)?,
             content: ContentWriter::default(),
             streams: BTreeMap::new(),
+            all_streams: BTreeMap::new(),
             links: HashMap::new(),
             stored_at_checkpoint: 0,
             on_checkpoint,
@@ -86,14 +89,22 @@ impl<'a> Collector<'a> {
     fn take(&mut self, message: Message) -> Result<(), RepositoryError> {
         match message {
             Message::Batch { slots, results, bytes } => {
-                let items = slots.len() as u64;
+                let mut items = 0;
                 let mut results = match results {
                     Some(promise) => wait(&promise)?.into_iter(),
                     None => Vec::new().into_iter(),
                 };
                 for slot in slots {
+                    items += match &slot {
+                        Slot::Page(page, _) => page.entries,
+                        _ => 1,
+                    };
                     match slot {
                         Slot::Same(page, at) => self.push_same(&page, at)?,
+                        Slot::Page(page, height) => {
+                            self.push_streams_before(&page.first_path)?;
+                            self.builder.push_page(&page, height)?;
+                        }
                         Slot::Read => {
                             if let Some(entry) = results.next().flatten() {
                                 self.push_read(entry)?;
@@ -118,6 +129,7 @@ impl<'a> Collector<'a> {
                 entry.content = std::mem::take(&mut self.content).finish(self.builder.worker())?;
                 self.shared.observer.event(Event::Progress { items: 1, bytes: 0 });
                 if entry.meta.kind == EntryKind::Stream {
+                    self.all_streams.insert(entry.path.clone(), (*entry).clone());
                     self.streams.insert(entry.path.clone(), *entry);
                 } else {
                     self.push_read(*entry)?;
@@ -125,6 +137,11 @@ impl<'a> Collector<'a> {
             }
             // Whoever waits may have given up.
             Message::Reached(sender) => drop(sender.send(())),
+            Message::StartOver => {
+                self.builder = TreeBuilder::new(self.writer)?;
+                self.links.clear();
+                self.streams.clone_from(&self.all_streams);
+            }
             Message::Finished | Message::Failed(_) => {}
         }
         Ok(())
@@ -132,6 +149,7 @@ impl<'a> Collector<'a> {
 
     /// Adds an entry that was read; further names of a file get the content of the first.
     fn push_read(&mut self, mut entry: Entry) -> Result<(), RepositoryError> {
+        self.shared.doubt_unsettled(&entry.path, &entry.meta);
         if entry.meta.kind == EntryKind::File && entry.meta.links > 1 {
             let key = (entry.meta.filesystem, entry.meta.inode);
             match self.links.get_mut(&key) {

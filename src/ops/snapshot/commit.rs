@@ -7,7 +7,7 @@ use super::previous::Earlier;
 use super::{SnapshotOptions, SnapshotSummary};
 use crate::event::{Event, Problem};
 use crate::format::entry::Timestamp;
-use crate::format::snapshot::{RawBytes, Root, Snapshot, StreamRecord};
+use crate::format::snapshot::{Continuation, RawBytes, Root, Snapshot, StreamRecord};
 use crate::id::{ChunkId, PackId, SessionId, SnapshotId};
 use crate::ops::OpError;
 use crate::ops::store_again::store_again;
@@ -25,6 +25,7 @@ pub(super) struct Commit {
     host: String,
     paths: Vec<RawBytes>,
     pub(super) scan_started: Timestamp,
+    pub(super) continuation: Option<Continuation>,
     /// Packs that were there when the index was loaded: all that is taken over lies in them.
     packs: HashSet<PackId>,
     checkpoint: Option<SnapshotId>,
@@ -51,6 +52,7 @@ impl Commit {
             host: options.host.clone(),
             paths,
             scan_started: (options.clock)(),
+            continuation: None,
             packs: HashSet::new(),
             checkpoint: None,
             was_revoked: false,
@@ -136,6 +138,7 @@ impl Commit {
             parent: earlier.parent.as_ref().map(|parent| parent.id),
             problems: summary.problems,
             mirrored: true,
+            continuation: self.continuation.take(),
             counts: summary.counts,
             program: env!("CARGO_PKG_VERSION").to_owned(),
         };

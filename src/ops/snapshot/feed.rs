@@ -2,10 +2,14 @@
 //! trees, and hands out what must be read.
 
 use std::collections::HashSet;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use super::SnapshotOptions;
+#[cfg(target_os = "linux")]
+use super::increment::Partial;
+use super::increment::{Increment, Stop};
 use super::large::{LARGE, read_large};
 use super::pipeline::{Message, ReadJob, Shared, Slot};
 use super::previous::{Known, Previous};
@@ -17,9 +21,11 @@ use super::streams::run_stream;
 use crate::format::entry::EntryKind;
 use crate::format::snapshot::StreamRecord;
 use crate::ops::OpError;
+use crate::repo::Repository;
+use crate::source::exclude::Excludes;
 use crate::source::scan::{Scan, Scanned};
-use crate::source::{Stat, live};
-use crate::tree::LeafPage;
+use crate::source::{SourceError, Stat, live};
+use crate::tree::{Bound, LeafPage, Taken};
 
 /// A batch is handed out once its files are so long together, or it has so many of them.
 const BATCH_BYTES: u64 = 1 << 20;
@@ -31,7 +37,7 @@ const BATCH_SLOTS: usize = 1024;
 const MAX_LINKS: usize = 1 << 20;
 
 /// What the feeder counted.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct FeedTotals {
     pub(super) streams: Vec<StreamRecord>,
     pub(super) entries: u64,
@@ -39,9 +45,23 @@ pub(super) struct FeedTotals {
     pub(super) new: u64,
     pub(super) modified: u64,
     pub(super) unchanged: u64,
+    pub(super) unseen: u64,
     pub(super) removed: u64,
     pub(super) excluded: u64,
     pub(super) to_read: u64,
+    /// Why everything was looked at although less was asked for.
+    pub(super) full_scan_because: Option<String>,
+}
+
+/// What became of an item since the parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It is as it was.
+    Same,
+    /// It changed, or may have.
+    Modified,
+    /// It was not there.
+    New,
 }
 
 pub(super) struct Feeder<'a, 'r> {
@@ -51,6 +71,8 @@ pub(super) struct Feeder<'a, 'r> {
     dry_run: bool,
     allow_live_database: bool,
     totals: FeedTotals,
+    /// The totals before the walk.
+    of_streams: FeedTotals,
     slots: Vec<Slot>,
     jobs: Vec<ReadJob>,
     job_bytes: u64,
@@ -73,6 +95,7 @@ impl<'a, 'r> Feeder<'a, 'r> {
             dry_run: options.dry_run,
             allow_live_database: options.allow_live_database,
             totals: FeedTotals::default(),
+            of_streams: FeedTotals::default(),
             slots: Vec::new(),
             jobs: Vec::new(),
             job_bytes: 0,
@@ -97,42 +120,112 @@ impl<'a, 'r> Feeder<'a, 'r> {
             self.totals.streams.push(record);
         }
         rows::fit(&mut self.totals.streams);
+        self.of_streams = self.totals.clone();
         Ok(())
     }
 
-    /// Walks the sources; some of their files are stored as copies.
-    pub(super) fn walk(
-        mut self,
-        mut scan: Scan,
-        stand_ins: Vec<StandIn>,
-    ) -> Result<FeedTotals, OpError> {
+    /// From now on these files are stored as copies.
+    pub(super) fn stand_in(&mut self, stand_ins: Vec<StandIn>) {
         if !self.dry_run {
             self.stand_ins = StandIns::new(stand_ins);
         }
-        let gone = |_| OpError::Interrupted;
+    }
+
+    /// Begins the walk anew, merged with `previous`; what was walked so far does not count.
+    pub(super) fn start_over(&mut self, previous: Previous<'r>) -> Result<(), OpError> {
+        self.previous = previous;
+        self.totals = self.of_streams.clone();
+        self.slots.clear();
+        self.jobs.clear();
+        (self.job_bytes, self.slot_bytes) = (0, 0);
+        self.links.clear();
+        self.stand_ins.start_over();
+        send(self.out, Message::StartOver).map_err(|_| OpError::Interrupted)
+    }
+
+    /// Walks the sources; folders that the scan hands over are looked after by `increment`.
+    pub(super) fn walk(
+        &mut self,
+        scan: &mut Scan,
+        increment: Option<&Increment>,
+        excludes: &Excludes,
+    ) -> Result<(), Stop> {
+        if increment.is_some() {
+            self.previous.watch_names();
+        }
+        #[cfg(target_os = "linux")]
+        let mut partial = increment
+            .map(|increment| Partial::new(scan, increment, self.previous.racy_from(), excludes));
+        let mut last = None;
         while let Some(step) = scan.next() {
-            if self.shared.is_interrupted() {
-                return Err(OpError::Interrupted);
-            }
+            self.go_on()?;
             match step {
-                Scanned::Entry { path, stat } => self.entry(path, stat)?,
-                Scanned::Excluded { .. } => self.totals.excluded += 1,
-                Scanned::Problem(error) => {
-                    let path = error.path.as_os_str().as_encoded_bytes();
-                    let path = path.strip_prefix(b"/").unwrap_or(path);
-                    self.shared.source_problem(path, &error);
+                Scanned::Entry { path, stat } => {
+                    last = Some(*stat);
+                    self.entry(path, stat)?;
                 }
+                Scanned::Excluded { .. } => self.excluded(),
+                Scanned::Problem(error) => self.source_problem(&error),
+                #[cfg(target_os = "linux")]
+                Scanned::Deferred(folder) => {
+                    if let (Some(partial), Some(stat)) = (&mut partial, &last) {
+                        partial.run(self, folder, stat)?;
+                    }
+                }
+                #[cfg(not(target_os = "linux"))]
+                Scanned::Deferred(_) => {}
             }
         }
-        self.hand_out().map_err(gone)?;
         self.stand_ins.finish()?;
         self.previous.finish()?;
+        if let Some(path) = self.previous.unseen_name() {
+            let place = crate::format::path::display(path);
+            return Err(Stop::StartOver(format!("{place} has other names (hard links)")));
+        }
+        Ok(())
+    }
+
+    /// Hands out what is left and gives the counts.
+    pub(super) fn finish(mut self) -> Result<FeedTotals, OpError> {
+        self.hand_out().map_err(|_| OpError::Interrupted)?;
         // A stream was in the parent too, but no walk comes by it.
         self.totals.removed = self.previous.removed;
         Ok(self.totals)
     }
 
-    fn entry(&mut self, path: &[u8], stat: &Stat) -> Result<(), OpError> {
+    pub(super) fn go_on(&self) -> Result<(), OpError> {
+        if self.shared.is_interrupted() { Err(OpError::Interrupted) } else { Ok(()) }
+    }
+
+    pub(super) fn previous(&mut self) -> &mut Previous<'r> {
+        &mut self.previous
+    }
+
+    pub(super) fn repository(&self) -> &Repository {
+        &self.shared.repository
+    }
+
+    /// The attributes of an item as it is now, if it can be looked at.
+    pub(super) fn look_again(&self, path: &[u8]) -> Option<Stat> {
+        let handle = self.shared.roots().open_handle(path).ok()?;
+        self.shared.roots().stat_of(handle.as_fd()).ok()
+    }
+
+    pub(super) fn problem(&self, path: &[u8], message: String) {
+        self.shared.problem(path, message);
+    }
+
+    pub(super) fn excluded(&mut self) {
+        self.totals.excluded += 1;
+    }
+
+    pub(super) fn source_problem(&self, error: &SourceError) {
+        let path = error.path.as_os_str().as_encoded_bytes();
+        self.shared.source_problem(path.strip_prefix(b"/").unwrap_or(path), error);
+    }
+
+    /// Takes an item of the source: says whether it is as it was.
+    pub(super) fn entry(&mut self, path: &[u8], stat: &Stat) -> Result<Change, OpError> {
         let gone = |_| OpError::Interrupted;
         if !self.allow_live_database {
             self.refuse_live_database(path, stat)?;
@@ -145,19 +238,34 @@ impl<'a, 'r> Feeder<'a, 'r> {
         }
         self.totals.entries += 1;
         self.totals.bytes += stat.size;
-        match self.previous.lookup(path, stat)? {
+        let change = match self.previous.lookup(path, stat)? {
             Known::Same(page, at) if !self.stand_ins.replaces(path) => {
                 self.stand_ins.may_grow(path, stat)?;
                 self.totals.unchanged += 1;
-                return self.same(page, at, stat.size).map_err(gone);
+                self.same(page, at, stat.size).map_err(gone)?;
+                return Ok(Change::Same);
             }
-            Known::New => self.totals.new += 1,
-            Known::Same(..) | Known::Modified => self.totals.modified += 1,
-        }
+            Known::New => {
+                self.totals.new += 1;
+                Change::New
+            }
+            Known::Same(..) | Known::Modified => {
+                self.totals.modified += 1;
+                Change::Modified
+            }
+        };
         if self.stand_ins.replaces(path) {
             self.hand_out().map_err(gone)?;
-            return self.stand_ins.put(self.shared, self.out, path, stat);
+            self.stand_ins.put(self.shared, self.out, path, stat)?;
+        } else {
+            self.read(path, stat)?;
         }
+        Ok(change)
+    }
+
+    /// Has an item read.
+    fn read(&mut self, path: &[u8], stat: &Stat) -> Result<(), OpError> {
+        let gone = |_| OpError::Interrupted;
         let may_grow = self.stand_ins.may_grow(path, stat)?;
         let another_name = stat.kind == EntryKind::File && stat.links > 1 && !self.first_name(stat);
         if stat.kind == EntryKind::File && !another_name {
@@ -203,12 +311,53 @@ impl<'a, 'r> Feeder<'a, 'r> {
         true
     }
 
+    /// Takes over without a look what the parent has within `bound`, from behind the last entry on.
+    pub(super) fn take_over(&mut self, bound: Bound<'_>) -> Result<(), OpError> {
+        while let Some(taken) = self.previous.take(bound)? {
+            self.unseen(taken)?;
+        }
+        Ok(())
+    }
+
+    /// The same within `folder` up to its next folder, whose path is given.
+    pub(super) fn take_over_to_folder(
+        &mut self,
+        folder: &[u8],
+    ) -> Result<Option<Box<[u8]>>, OpError> {
+        loop {
+            match self.previous.take_to_folder(folder)? {
+                None => return Ok(None),
+                Some(Err(path)) => return Ok(Some(path)),
+                Some(Ok(taken)) => self.unseen(taken)?,
+            }
+        }
+    }
+
+    fn unseen(&mut self, taken: Taken) -> Result<(), OpError> {
+        let (entries, bytes, slot) = match taken {
+            Taken::Entry(page, at) => {
+                let size = page.leaf.stat(at).size;
+                (1, size, Slot::Same(page, at))
+            }
+            Taken::Page(page, height) => (page.entries, page.bytes, Slot::Page(page, height)),
+        };
+        self.totals.entries += entries;
+        self.totals.bytes += bytes;
+        self.totals.unchanged += entries;
+        self.totals.unseen += entries;
+        self.taken_over(slot, bytes).map_err(|_| OpError::Interrupted)
+    }
+
     fn same(&mut self, page: Arc<LeafPage>, at: usize, bytes: u64) -> Result<(), Gone> {
+        self.taken_over(Slot::Same(page, at), bytes)
+    }
+
+    fn taken_over(&mut self, slot: Slot, bytes: u64) -> Result<(), Gone> {
         if self.dry_run {
             return Ok(());
         }
         self.slot_bytes += bytes;
-        self.slots.push(Slot::Same(page, at));
+        self.slots.push(slot);
         self.hand_out_if_full()
     }
 

@@ -7,7 +7,9 @@ mod collect;
 mod commit;
 mod dump_format;
 mod feed;
+mod increment;
 mod large;
+mod names;
 mod options;
 mod pipeline;
 mod previous;
@@ -16,13 +18,14 @@ mod rows;
 mod slabs;
 mod stand_in;
 mod streams;
+mod unsure;
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-pub use options::{SnapshotOptions, SnapshotSummary, StreamInput, StreamSource};
+pub use options::{Scope, SnapshotOptions, SnapshotSummary, StreamInput, StreamSource};
 pub use rows::qualified_name_len;
 pub use stand_in::StandIn;
 
@@ -38,8 +41,9 @@ use crate::tree::TreeTotals;
 use collect::Collector;
 use commit::Commit;
 use feed::{FeedTotals, Feeder};
+use increment::{Stop, continuation};
 use pipeline::{Message, Shared};
-use previous::{Earlier, Previous};
+use previous::{Earlier, Previous, RACY_NANOS, before};
 
 /// Takes a snapshot. The repository's index is loaded by this.
 ///
@@ -53,18 +57,24 @@ pub fn snapshot(
     check_options(&options)?;
     // Before the session is announced: a typing error must not leave a trace.
     let scan_started = (options.clock)();
-    let mut scan = ScanOptions::new(options.paths.clone());
-    scan.excludes = options.excludes.clone();
-    scan.one_file_system = options.one_file_system;
-    scan.threads = options.threads;
-    scan.late = options.stand_ins.iter().map(|stand_in| stand_in.before.clone()).collect();
-    if options.streams.is_empty() {
+    let scan = scan_options(&options);
+    if options.streams.is_empty() && matches!(options.scope, Scope::Everything) {
         // Nothing comes between this and the walk, so it may as well begin now.
         let scan = Scan::start(scan)?;
         return run(repository, &mut options, Source::Started(scan), scan_started);
     }
     crate::source::open::Roots::open(&options.paths)?;
     run(repository, &mut options, Source::Later(scan), scan_started)
+}
+
+/// A look at all of the sources.
+fn scan_options(options: &SnapshotOptions) -> ScanOptions {
+    let mut scan = ScanOptions::new(options.paths.clone());
+    scan.excludes = options.excludes.clone();
+    scan.one_file_system = options.one_file_system;
+    scan.threads = options.threads;
+    scan.late = options.stand_ins.iter().map(|stand_in| stand_in.before.clone()).collect();
+    scan
 }
 
 /// The walk: streams must have ended before it begins.
@@ -96,6 +106,7 @@ fn check_options(options: &SnapshotOptions) -> Result<(), OpError> {
             }
         }
     }
+    increment::check(options)?;
     if options.paths.is_empty() && options.streams.is_empty() {
         return Err(OpError::Refused("there is nothing to take a snapshot of".to_owned()));
     }
@@ -159,13 +170,12 @@ fn store_and_confirm(
     let repository = writer.repository();
     let shared = Arc::new(Shared::new(writer, options.threads, &options.interrupted)?);
     repository.observer().event(Event::Phase("reading the sources"));
-    let previous = Previous::new(repository, &earlier.bases(), options.force);
     let dry_run = options.dry_run;
     let fed = std::thread::scope(|scope| {
         let (out, messages) = sync_channel(shared.channel_len());
         let feeder = scope.spawn(|| {
             let out = out;
-            feed(&shared, &out, previous, options, source, &mut scan_started)
+            feed(&shared, &out, earlier, options, source, &mut scan_started)
         });
         let collected = collect(&shared, writer, commit, &messages, dry_run);
         // The feeder ends when nobody listens any more.
@@ -182,6 +192,8 @@ fn store_and_confirm(
     let summary = summarise(&shared, writer, tree, &fed, earlier);
     let Some((root, _)) = tree else { return Ok(summary) };
     commit.scan_started = scan_started;
+    let unsure = shared.unsure.take();
+    commit.continuation = continuation(repository, options, earlier, unsure, fed.unseen > 0);
     commit.confirm(options, writer, root, fed.streams, earlier, summary)
 }
 
@@ -189,26 +201,12 @@ fn store_and_confirm(
 fn feed(
     shared: &Arc<Shared>,
     out: &SyncSender<Message>,
-    previous: Previous<'_>,
+    earlier: &Earlier,
     options: &mut SnapshotOptions,
     source: Source,
     scan_started: &mut Timestamp,
 ) -> Result<FeedTotals, OpError> {
-    let mut feeder = Feeder::new(shared, out, previous, options);
-    let fed = || {
-        feeder.streams(options)?;
-        let scan = match source {
-            Source::Started(scan) => scan,
-            Source::Later(mut scan) => {
-                *scan_started = (options.clock)();
-                scan.roots.clone_from(&options.paths);
-                Scan::start(scan)?
-            }
-        };
-        let _ = shared.roots.set(scan.roots());
-        feeder.walk(scan, std::mem::take(&mut options.stand_ins))
-    };
-    match fed() {
+    match run_streams_and_walk(shared, out, earlier, options, source, scan_started) {
         Ok(totals) => {
             let _ = out.send(Message::Finished);
             Ok(totals)
@@ -221,6 +219,57 @@ fn feed(
     }
 }
 
+fn run_streams_and_walk(
+    shared: &Arc<Shared>,
+    out: &SyncSender<Message>,
+    earlier: &Earlier,
+    options: &mut SnapshotOptions,
+    source: Source,
+    scan_started: &mut Timestamp,
+) -> Result<FeedTotals, OpError> {
+    let bases = earlier.bases();
+    let force = options.force;
+    let previous = || Previous::new(&shared.repository, &bases, force);
+    let mut feeder = Feeder::new(shared, out, previous(), options);
+    feeder.streams(options)?;
+    let (increment, mut full_scan_because) =
+        match increment::plan(&shared.repository, options, earlier) {
+            Ok(increment) => (increment, None),
+            Err(why) => (None, Some(why)),
+        };
+    let mut scan = match source {
+        Source::Started(scan) => scan,
+        Source::Later(mut scan) => {
+            *scan_started = (options.clock)();
+            if let Some(increment) = &increment {
+                scan.deferred.clone_from(&increment.folders);
+            }
+            Scan::start(scan)?
+        }
+    };
+    let _ = shared.roots.set(scan.roots());
+    let _ = shared.racy_from.set(before(*scan_started, RACY_NANOS));
+    let everything = scan_options(options);
+    feeder.stand_in(std::mem::take(&mut options.stand_ins));
+    match feeder.walk(&mut scan, increment.as_ref(), &options.excludes) {
+        Ok(()) => {}
+        Err(Stop::Error(error)) => return Err(error),
+        Err(Stop::StartOver(why)) => {
+            full_scan_because = Some(why);
+            feeder.start_over(previous())?;
+            let mut scan = Scan::start(everything)?;
+            match feeder.walk(&mut scan, None, &options.excludes) {
+                Ok(()) => {}
+                Err(Stop::Error(error)) => return Err(error),
+                Err(Stop::StartOver(why)) => return Err(OpError::Refused(why)),
+            }
+        }
+    }
+    let mut totals = feeder.finish()?;
+    totals.full_scan_because = full_scan_because;
+    Ok(totals)
+}
+
 /// Builds the tree, or in a dry run only waits for the end.
 fn collect(
     shared: &Arc<Shared>,
@@ -229,11 +278,12 @@ fn collect(
     messages: &Receiver<Message>,
     dry_run: bool,
 ) -> Result<Option<(ChunkId, TreeTotals)>, OpError> {
-    if dry_run {
-        return match messages.recv() {
-            Ok(Message::Failed(error)) => Err(error),
-            _ => Ok(None),
-        };
+    while dry_run {
+        match messages.recv() {
+            Ok(Message::Failed(error)) => return Err(error),
+            Ok(Message::Finished) | Err(_) => return Ok(None),
+            Ok(_) => {}
+        }
     }
     let mut on_checkpoint = |root| commit.checkpoint(root);
     Collector::new(shared, writer, &mut on_checkpoint)?.run(messages).map(Some)
@@ -265,6 +315,8 @@ fn summarise(
         modified_entries: fed.modified,
         unchanged_entries: fed.unchanged,
         removed_entries: fed.removed,
+        unseen_entries: fed.unseen,
+        full_scan_because: fed.full_scan_because.clone(),
         excluded: fed.excluded,
         problems: shared.problems.load(Ordering::Relaxed),
         resumed: earlier.checkpoint.is_some(),

@@ -50,6 +50,18 @@ impl StreamSource {
     }
 }
 
+/// What of the sources is looked at. Whatever is said here, the first snapshot of the sources looks
+/// at everything, and so does one whose parent does not allow less; the summary says why.
+#[derive(Debug, Default)]
+pub enum Scope {
+    /// Everything.
+    #[default]
+    Everything,
+    /// Everything, but that below these folders only what lies in folders that changed: the caller
+    /// says that a file there never changes once it is there, and is never linked from elsewhere.
+    WriteOnce(Vec<PathBuf>),
+}
+
 /// What a snapshot is taken of and how.
 #[derive(Debug)]
 pub struct SnapshotOptions {
@@ -81,8 +93,10 @@ pub struct SnapshotOptions {
     pub time: Timestamp,
     /// Tells the time, for the walk's start and the streams' start and end.
     pub clock: fn() -> Timestamp,
-    /// Read every file, changed or not.
+    /// Read every file, changed or not. Looks at everything, whatever `scope` says.
     pub force: bool,
+    /// What is looked at.
+    pub scope: Scope,
     /// Walk and compare, but store nothing.
     pub dry_run: bool,
     /// zstd level.
@@ -108,6 +122,10 @@ pub struct SnapshotSummary {
     pub unchanged_entries: u64,
     /// Entries that the parent had and the source has no more.
     pub removed_entries: u64,
+    /// How many of the unchanged were taken over without a look at them.
+    pub unseen_entries: u64,
+    /// Why everything was looked at although the caller had asked for less.
+    pub full_scan_because: Option<String>,
     /// Paths left out by rules.
     pub excluded: u64,
     /// Sources that could not be read, or not whole.

@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::unsure::Unsure;
 use crate::chunk::Chunker;
 use crate::event::{Event, Observer, Problem};
-use crate::format::entry::{ContentItem, Entry};
+use crate::format::entry::{ContentItem, Entry, Metadata, Timestamp};
+use crate::format::page::PageRef;
 use crate::format::path;
 use crate::ops::OpError;
 use crate::repo::{PackClass, Repository, RepositoryError, Worker, Writer};
@@ -38,6 +40,8 @@ pub(super) type ReadResult = Option<Entry>;
 pub(super) enum Slot {
     /// Taken over from an earlier tree.
     Same(Arc<LeafPage>, usize),
+    /// A whole page of the parent, of this height, taken over unseen.
+    Page(PageRef, u8),
     /// The next result of the batch's jobs.
     Read,
 }
@@ -61,6 +65,8 @@ pub(super) enum Message {
     Drop,
     /// Whoever sent this waits until everything before it was read.
     Reached(SyncSender<()>),
+    /// What was sent from the walk does not count: it begins anew. Streams stay.
+    StartOver,
     /// Everything was sent.
     Finished,
     /// The feeder stopped.
@@ -78,6 +84,9 @@ pub(super) struct Shared {
     pub(super) repository: Arc<Repository>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) roots: OnceLock<Arc<Roots>>,
+    /// What changed at this time or later may change again without another time.
+    pub(super) racy_from: OnceLock<Timestamp>,
+    pub(super) unsure: Unsure,
     pub(super) owners: OwnerNames,
     pub(super) files: Chunker,
     pub(super) streams: Chunker,
@@ -112,6 +121,8 @@ impl Shared {
         Ok(Self {
             observer: Arc::clone(repository.observer()),
             roots: OnceLock::new(),
+            racy_from: OnceLock::new(),
+            unsure: Unsure::default(),
             owners: OwnerNames::default(),
             files: Chunker::new(sizes.files, &gear),
             streams: Chunker::new(sizes.streams, &gear),
@@ -164,13 +175,28 @@ impl Shared {
     /// Reports and counts something that could not be read, or not whole.
     pub(super) fn problem(&self, path: &[u8], message: String) {
         self.problems.fetch_add(1, Ordering::Relaxed);
+        self.doubt(path);
         let subject = crate::source::absolute(path);
         self.observer.event(Event::Problem(Problem { subject, message }));
+    }
+
+    /// The next snapshot must look at this again, and at what it holds if it is a folder.
+    fn doubt(&self, path: &[u8]) {
+        self.unsure.about(path);
+        self.unsure.folder(path);
+    }
+
+    /// An entry that was read: one that is not settled is looked at again the next time.
+    pub(super) fn doubt_unsettled(&self, path: &[u8], meta: &Metadata) {
+        if meta.unsettled || self.racy_from.get().is_none_or(|from| meta.ctime >= *from) {
+            self.unsure.about(path);
+        }
     }
 
     /// Reports a source error; what has vanished is only noted.
     pub(super) fn source_problem(&self, path: &[u8], error: &SourceError) {
         if error.source.kind() == std::io::ErrorKind::NotFound {
+            self.doubt(path);
             self.note(format!("{} vanished before it could be read", path::display(path)));
         } else {
             self.problem(path, format!("cannot {}: {}", error.action, error.source));

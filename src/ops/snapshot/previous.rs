@@ -3,18 +3,19 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use crate::format::entry::Timestamp;
+use super::names::Names;
+use crate::format::entry::{EntryKind, Timestamp};
 use crate::format::page::EntryStat;
 use crate::format::path;
 use crate::format::snapshot::{RawBytes, Root, Snapshot};
 use crate::id::{ChunkId, SnapshotId};
 use crate::repo::{Repository, RepositoryError};
 use crate::source::Stat;
-use crate::tree::{Cursor, LeafPage, PageReader};
+use crate::tree::{Bound, Cursor, LeafPage, PageReader, Taken};
 
 /// Times of files are as coarse as the kernel's tick, 10 ms at most, and taken a little before the
 /// change. What changed so shortly before a walk began may change again without a new time.
-const RACY_NANOS: u32 = 20_000_000;
+pub(super) const RACY_NANOS: u32 = 20_000_000;
 
 /// A tree whose entries may be taken over.
 #[derive(Debug, Clone)]
@@ -99,7 +100,13 @@ struct Track<'r> {
 /// Walks the earlier trees beside the scan: constant memory, whatever the size of the tree.
 pub(super) struct Previous<'r> {
     tracks: Vec<Track<'r>>,
+    /// Looks into the parent without regard to the order of the walk.
+    finder: Option<Cursor<'r>>,
     force: bool,
+    /// The parent's entry of the path that was asked for last, where names are watched.
+    last: Option<(Arc<LeafPage>, usize)>,
+    /// Hard-linked files, where not all of their names are looked at.
+    names: Option<Names>,
     /// Entries of the parent that the scan did not come by.
     pub(super) removed: u64,
 }
@@ -110,18 +117,94 @@ impl<'r> Previous<'r> {
             cursor: PageReader::new(repository).cursor(basis.root),
             racy_from: before(basis.scan_started, RACY_NANOS),
         });
-        Self { tracks: tracks.collect(), force, removed: 0 }
+        let finder = bases.last().map(|basis| PageReader::new(repository).cursor(basis.root));
+        Self { tracks: tracks.collect(), finder, force, last: None, names: None, removed: 0 }
+    }
+
+    /// From now on hard-linked files are watched: not all of their names are looked at.
+    pub(super) fn watch_names(&mut self) {
+        self.names = Some(Names::default());
+    }
+
+    /// Some name of a hard-linked file that changed, or lost a name, while others of its names
+    /// were not looked at.
+    pub(super) fn unseen_name(&self) -> Option<&[u8]> {
+        self.names.as_ref().and_then(Names::unseen)
+    }
+
+    /// The time from which on changes could bear the same time in the parent.
+    pub(super) fn racy_from(&self) -> Timestamp {
+        self.tracks.last().map_or_else(Timestamp::default, |track| track.racy_from)
+    }
+
+    /// What the parent has at the path that was asked for last, with its number of links.
+    pub(super) fn last(&self) -> Option<(EntryStat, u32)> {
+        self.last.as_ref().map(|(page, at)| (*page.leaf.stat(*at), page.leaf.links(*at)))
+    }
+
+    /// The parent's entry at `path`, wherever that is.
+    pub(super) fn find(
+        &mut self,
+        path: &[u8],
+    ) -> Result<Option<(Arc<LeafPage>, usize)>, RepositoryError> {
+        let Some(finder) = &mut self.finder else { return Ok(None) };
+        finder.seek(path)?;
+        let found = finder.peek()?.filter(|(page, at)| page.leaf.path(*at) == path);
+        Ok(found.map(|(page, at)| (Arc::clone(page), at)))
+    }
+
+    /// Takes the next piece of a range of the parent that begins behind the last path.
+    pub(super) fn take(&mut self, bound: Bound<'_>) -> Result<Option<Taken>, RepositoryError> {
+        self.tracks.last_mut().map_or(Ok(None), |track| track.cursor.take(bound))
+    }
+
+    /// As [`Self::take`], but stops before the first folder in `folder` and gives its path.
+    pub(super) fn take_to_folder(
+        &mut self,
+        folder: &[u8],
+    ) -> Result<Option<Result<Taken, Box<[u8]>>>, RepositoryError> {
+        let Some(track) = self.tracks.last_mut() else { return Ok(None) };
+        let Some((page, at)) = track.cursor.peek()? else { return Ok(None) };
+        let found = page.leaf.path(at);
+        if !path::is_within(found, folder) {
+            return Ok(None);
+        }
+        if page.leaf.stat(at).kind == EntryKind::Directory {
+            return Ok(Some(Err(found.into())));
+        }
+        let taken = Taken::Entry(Arc::clone(page), at);
+        track.cursor.skip();
+        Ok(Some(Ok(taken)))
+    }
+
+    /// Goes past all that the parent has at or below `path` from here on: it is gone.
+    pub(super) fn drop_within(&mut self, path: &[u8]) -> Result<(), RepositoryError> {
+        let Some(track) = self.tracks.last_mut() else { return Ok(()) };
+        while let Some((page, at)) = track.cursor.peek()?
+            && path::is_within(page.leaf.path(at), path)
+        {
+            if let Some(names) = &mut self.names {
+                names.gone(page, at);
+            }
+            self.removed += 1;
+            track.cursor.skip();
+        }
+        Ok(())
     }
 
     /// What is known of `wanted`; to be asked in path order.
     pub(super) fn lookup(&mut self, wanted: &[u8], stat: &Stat) -> Result<Known, RepositoryError> {
         let mut known = Known::New;
+        self.last = None;
         let last = self.tracks.len().saturating_sub(1);
         for (number, track) in self.tracks.iter_mut().enumerate() {
             let mut skipped = 0;
             while let Some((page, at)) = track.cursor.peek()? {
                 match path::compare(page.leaf.path(at), wanted) {
                     Ordering::Less => {
+                        if let Some(names) = &mut self.names {
+                            names.gone(page, at);
+                        }
                         skipped += 1;
                         track.cursor.skip();
                         continue;
@@ -130,6 +213,9 @@ impl<'r> Previous<'r> {
                     Ordering::Equal => {
                         let same =
                             !self.force && unchanged(page.leaf.stat(at), stat, track.racy_from);
+                        if number == last && self.names.is_some() {
+                            self.last = Some((Arc::clone(page), at));
+                        }
                         match (&known, same) {
                             (Known::Same(..), _) => {}
                             (_, true) => known = Known::Same(Arc::clone(page), at),
@@ -145,13 +231,19 @@ impl<'r> Previous<'r> {
                 self.removed += skipped;
             }
         }
+        if let Some(names) = &mut self.names {
+            names.seen(wanted, stat, matches!(known, Known::Same(..)));
+        }
         Ok(known)
     }
 
     /// Counts what the parent has behind the last path asked for.
     pub(super) fn finish(&mut self) -> Result<(), RepositoryError> {
         if let Some(track) = self.tracks.last_mut() {
-            while track.cursor.peek()?.is_some() {
+            while let Some((page, at)) = track.cursor.peek()? {
+                if let Some(names) = &mut self.names {
+                    names.gone(page, at);
+                }
                 self.removed += 1;
                 track.cursor.skip();
             }
@@ -162,7 +254,7 @@ impl<'r> Previous<'r> {
 
 /// Unchanged: same size, times and inode on the same file system, settled when it was read, and
 /// not changed so shortly before that walk that a later change could bear the same time.
-fn unchanged(old: &EntryStat, new: &Stat, racy_from: Timestamp) -> bool {
+pub(super) fn unchanged(old: &EntryStat, new: &Stat, racy_from: Timestamp) -> bool {
     old.kind == new.kind
         && old.size == new.size
         && old.mtime == new.mtime
@@ -173,7 +265,7 @@ fn unchanged(old: &EntryStat, new: &Stat, racy_from: Timestamp) -> bool {
         && old.ctime < racy_from
 }
 
-fn before(time: Timestamp, nanos: u32) -> Timestamp {
+pub(super) fn before(time: Timestamp, nanos: u32) -> Timestamp {
     match time.nanos.checked_sub(nanos) {
         Some(nanos) => Timestamp { nanos, ..time },
         None => Timestamp { seconds: time.seconds - 1, nanos: time.nanos + 1_000_000_000 - nanos },
@@ -183,7 +275,6 @@ fn before(time: Timestamp, nanos: u32) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::entry::EntryKind;
 
     #[test]
     fn any_difference_or_doubt_means_reading_again() {

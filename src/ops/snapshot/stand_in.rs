@@ -76,6 +76,14 @@ impl StandIns {
         Self(sources.into_iter().map(waiting).collect())
     }
 
+    /// The walk begins anew: copies are made anew, too.
+    pub(super) fn start_over(&mut self) {
+        for waiting in &mut self.0 {
+            waiting.copy = None;
+            waiting.named.clear();
+        }
+    }
+
     /// Whether a copy must be made before the walk goes on to `path`.
     pub(super) fn due(&self, path: &[u8]) -> bool {
         let passed = |waiting: &Waiting| !path::compare(path, &waiting.before).is_lt();

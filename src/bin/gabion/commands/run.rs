@@ -17,7 +17,7 @@ use gabion::ops::snapshot::SnapshotSummary;
 use gabion::repo::Repository;
 use jiff::tz::TimeZone;
 
-use super::snapshot::in_words;
+use super::snapshot::{in_words, mention_full_scan};
 use super::status::StateArgs;
 use crate::errors::{Exit, Failure};
 use crate::keep::keep_of_job;
@@ -47,6 +47,9 @@ pub(crate) struct Args {
     /// Walk and compare, but run no stream or hook and store nothing
     #[arg(long)]
     dry_run: bool,
+    /// Look at everything, whatever a job says of folders that are write-once
+    #[arg(long)]
+    full_scan: bool,
     #[command(flatten)]
     state: StateArgs,
 }
@@ -57,7 +60,15 @@ pub(crate) fn run(session: &mut Session, args: &Args) -> Result<Exit, Failure> {
     session.use_configured(&configuration.repository)?;
     let jobs = configuration::jobs(&configuration, &args.jobs)?;
     let state = args.state.folder()?;
-    run_jobs(session, &configuration, &jobs, &state, args.dry_run)
+    let how = How { dry_run: args.dry_run, full_scan: args.full_scan };
+    run_jobs(session, &configuration, &jobs, &state, how)
+}
+
+/// How jobs are run.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct How {
+    dry_run: bool,
+    full_scan: bool,
 }
 
 /// Runs jobs one after the other; the exit code is that of the first that failed.
@@ -66,13 +77,13 @@ pub(crate) fn run_jobs(
     configuration: &Configuration,
     jobs: &[&Job],
     state: &StateFolder,
-    dry_run: bool,
+    how: How,
 ) -> Result<Exit, Failure> {
     let interrupted = session.interruption()?;
     let mut exit = Exit::Done;
     for job in jobs {
         let stop = Arc::new(AtomicBool::new(false));
-        let run = Run { session, configuration, job, state, stop, dry_run };
+        let run = Run { session, configuration, job, state, stop, how };
         let ended = run.guarded(&interrupted)?;
         if exit == Exit::Done {
             exit = ended;
@@ -92,7 +103,7 @@ struct Run<'a> {
     state: &'a StateFolder,
     /// Set when the user or the time limit ends the run.
     stop: Arc<AtomicBool>,
-    dry_run: bool,
+    how: How,
 }
 
 /// What a run came to.
@@ -130,7 +141,7 @@ impl Run<'_> {
         let limit = Limit::new(self.job.limits.time, &self.stop);
         let result = limit.guard(interrupted, || self.with_hooks(lock, &limit));
         let record = self.record(started.seconds, &result);
-        if self.dry_run {
+        if self.how.dry_run {
             return self.say(&result, record.exit_code);
         }
         let mut status = self.state.read(&self.job.name).ok().flatten().unwrap_or_default();
@@ -189,7 +200,7 @@ impl Run<'_> {
         variables: &[(&str, String)],
         stop: &AtomicBool,
     ) -> Result<(), Failure> {
-        let Some(line) = line.filter(|_| !self.dry_run) else { return Ok(()) };
+        let Some(line) = line.filter(|_| !self.how.dry_run) else { return Ok(()) };
         let mut variables = variables.to_vec();
         variables.push(("GABION_JOB", self.job.name.clone()));
         run_hook(name, line, &variables, self.job.hooks.timeout, stop).map_err(|failure| {
@@ -214,7 +225,8 @@ impl Run<'_> {
             own_patterns: sources::patterns_against_own(self.session, &job.paths)?,
             work: self.state.work_folder(&self.job.name, lock)?,
             threads: self.session.threads(),
-            dry_run: self.dry_run,
+            dry_run: self.how.dry_run,
+            full_scan: self.how.full_scan,
             interrupted: Arc::clone(&self.stop),
         };
         let summary = gabion::job::run::run(&opened.repository, job, options)?;
@@ -309,8 +321,9 @@ impl Run<'_> {
         for failure in &taken.trouble {
             failure.report();
         }
+        mention_full_scan(self.session, &taken.summary);
         if self.session.json() {
-            super::snapshot::print(self.session, &taken.summary, self.dry_run)?;
+            super::snapshot::print(self.session, &taken.summary, self.how.dry_run)?;
         } else if !self.session.quiet() {
             one_line(format!("{}: {}", self.job.name, in_words(&taken.summary)))?;
         }

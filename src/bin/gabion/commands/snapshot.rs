@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use gabion::format::entry::Timestamp;
 use gabion::format::path::printable;
 use gabion::ops::snapshot::{
-    SnapshotOptions, SnapshotSummary, StreamInput, StreamSource, snapshot,
+    Scope, SnapshotOptions, SnapshotSummary, StreamInput, StreamSource, snapshot,
 };
 use gabion::source::exclude::{Excludes, ExcludesBuilder};
 use serde::Serialize;
@@ -29,8 +29,12 @@ EXAMPLES:
   gabion snapshot /home /etc --exclude '*.tmp' --tag nightly
   gabion snapshot /srv/files --stream 'db.sql=pg_dump mydb'
   mysqldump mydb | gabion snapshot --stdin mydb.sql
+  gabion snapshot /srv/store --write-once /srv/store/loose
 A command in a stream is better than a pipe: whether the program before a pipe failed, gabion
-cannot know.")]
+cannot know.
+--write-once is for object stores (git, disk-objectstore) and Maildirs. Where files are changed in
+place, or linked from elsewhere, it misses that. A 32nd part of what it skips is verified each time;
+a change found so is a problem, and everything is looked at.")]
 pub(crate) struct Args {
     /// Files and folders
     #[arg(value_name = "PATH", required_unless_present_any = ["stdin", "stream"])]
@@ -67,6 +71,13 @@ pub(crate) struct Args {
     /// Read every file, changed or not
     #[arg(long)]
     force: bool,
+    /// A folder in a PATH in which files only appear and vanish, whole: nothing in it is ever changed
+    /// in place. What lies in folders of it that did not change is taken over without a look
+    #[arg(long, value_name = "PATH")]
+    write_once: Vec<PathBuf>,
+    /// Look at everything, whatever is write-once
+    #[arg(long)]
+    full_scan: bool,
     /// Level of compression, from 1 (fast) to 22 (small)
     #[arg(long, value_name = "LEVEL", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=22))]
     compression: i32,
@@ -103,6 +114,8 @@ struct Summary<'a> {
     modified_entries: u64,
     unchanged_entries: u64,
     removed_entries: u64,
+    unseen_entries: u64,
+    full_scan_because: Option<&'a str>,
     excluded: u64,
     problems: u64,
     resumed: bool,
@@ -134,6 +147,10 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
         time: args.time.unwrap_or_else(machine::now),
         clock: machine::now,
         force: args.force,
+        scope: match args.full_scan {
+            true => Scope::Everything,
+            false => scope(&args.write_once)?,
+        },
         dry_run,
         compression: args.compression,
         threads: session.threads(),
@@ -141,8 +158,17 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
     };
     let summary = snapshot(&opened.repository, options)?;
     session.console.finish();
+    mention_full_scan(session, &summary);
     print(session, &summary, dry_run)?;
     Ok(if summary.problems > 0 { Exit::Incomplete } else { Exit::Done })
+}
+
+fn scope(write_once: &[PathBuf]) -> Result<Scope, Failure> {
+    if write_once.is_empty() {
+        return Ok(Scope::Everything);
+    }
+    let folders = write_once.iter().map(|path| sources::absolute(path));
+    Ok(Scope::WriteOnce(folders.collect::<Result<_, _>>()?))
 }
 
 fn streams(stdin: Option<String>, commands: Vec<(String, String)>) -> Vec<StreamSource> {
@@ -180,6 +206,13 @@ fn parse_stream(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Says why everything was looked at although less was asked for.
+pub(crate) fn mention_full_scan(session: &Session, summary: &SnapshotSummary) {
+    if let Some(why) = &summary.full_scan_because {
+        session.console.notice(&format!("everything was looked at: {why}"));
+    }
+}
+
 /// Says what came of it.
 pub(crate) fn print(
     session: &Session,
@@ -194,6 +227,8 @@ pub(crate) fn print(
             modified_entries: summary.modified_entries,
             unchanged_entries: summary.unchanged_entries,
             removed_entries: summary.removed_entries,
+            unseen_entries: summary.unseen_entries,
+            full_scan_because: summary.full_scan_because.as_deref(),
             excluded: summary.excluded,
             problems: summary.problems,
             resumed: summary.resumed,

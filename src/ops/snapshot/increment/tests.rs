@@ -1,0 +1,298 @@
+//! Tests of snapshots that do not look at everything, on real folders: they must hold what a look at
+//! everything finds, and must not look at what they need not.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime};
+
+use crate::event::Event;
+use crate::format::entry::Timestamp;
+use crate::ops::OpError;
+use crate::ops::snapshot::{Scope, SnapshotOptions, SnapshotSummary, snapshot};
+use crate::ops::test_support::TestRepository;
+use crate::source::exclude::{Excludes, ExcludesBuilder};
+
+#[path = "random_tests.rs"]
+mod random;
+
+fn now() -> Timestamp {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    Timestamp { seconds: i64::try_from(now.as_secs()).unwrap(), nanos: now.subsec_nanos() }
+}
+
+/// A repository and a folder to take snapshots of.
+struct World {
+    made: TestRepository,
+    folder: tempfile::TempDir,
+    excludes: Excludes,
+}
+
+impl World {
+    fn new() -> Self {
+        let made = TestRepository::with_small_pages();
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("source")).unwrap();
+        Self { made, folder, excludes: Excludes::default() }
+    }
+
+    fn source(&self) -> PathBuf {
+        self.folder.path().join("source")
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.source().join(below)
+    }
+
+    fn write(&self, below: &str, text: &str) {
+        let path = self.path(below);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Waits until what has changed so far is older than the grain of the clock of files.
+    fn settle(&self) {
+        let probe = self.folder.path().join("probe");
+        let time = |path: &Path| {
+            fs::write(path, "").unwrap();
+            let found = fs::metadata(path).unwrap();
+            i128::from(found.ctime()) * 1_000_000_000 + i128::from(found.ctime_nsec())
+        };
+        let first = time(&probe);
+        while time(&probe) - first < 40_000_000 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn options(&self, scope: Scope) -> SnapshotOptions {
+        SnapshotOptions {
+            paths: vec![self.source()],
+            streams: Vec::new(),
+            allow_empty: false,
+            excludes: self.excludes.clone(),
+            allow_live_database: false,
+            one_file_system: false,
+            tags: Vec::new(),
+            host: "box".to_owned(),
+            identity: None,
+            user: "me".to_owned(),
+            job: None,
+            time: now(),
+            clock: now,
+            force: false,
+            scope,
+            dry_run: false,
+            compression: 1,
+            threads: 2,
+            interrupted: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    fn try_take(&self, scope: Scope) -> Result<SnapshotSummary, OpError> {
+        self.settle();
+        snapshot(&self.made.repository, self.options(scope))
+    }
+
+    fn take(&self, scope: Scope) -> SnapshotSummary {
+        self.try_take(scope).unwrap()
+    }
+
+    fn write_once(&self, below: &[&str]) -> Scope {
+        Scope::WriteOnce(below.iter().map(|below| self.path(below)).collect())
+    }
+
+    /// Takes a snapshot that looks at everything and reads everything: it must find what the one
+    /// before has found.
+    fn assert_equals_force(&self, summary: &SnapshotSummary) {
+        let options = SnapshotOptions { force: true, ..self.options(Scope::Everything) };
+        let forced = snapshot(&self.made.repository, options).unwrap();
+        let (one, other) = (summary.snapshot.as_ref().unwrap(), forced.snapshot.unwrap());
+        assert_eq!(one.root, other.root, "{summary:?}");
+        assert_eq!(summary.counts.entries, other.counts.entries);
+        assert_eq!(summary.counts.bytes, other.counts.bytes);
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let events = self.made.events.events().into_iter();
+        let told = events.filter_map(|event| match event {
+            Event::Problem(problem) => {
+                Some(format!("{}: {}", problem.subject.display(), problem.message))
+            }
+            _ => None,
+        });
+        told.collect()
+    }
+
+    /// 40 folders with 25 files each, and one file beside them.
+    fn store(&self) {
+        for folder in 0..40 {
+            for file in 0..25 {
+                self.write(&format!("store/{folder:02}/{file:02}"), &format!("{folder} {file}"));
+            }
+        }
+        self.write("beside", "1");
+    }
+}
+
+/// Entries of the store that are looked at when nothing changed: its folders, itself and what lies
+/// above, and the files of the folders whose turn it is.
+fn looked_at(summary: &SnapshotSummary) -> u64 {
+    summary.counts.entries - summary.unseen_entries
+}
+
+#[test]
+fn what_is_write_once_is_taken_over_unseen() {
+    let world = World::new();
+    world.store();
+    let first = world.take(world.write_once(&["store"]));
+    assert_eq!(
+        first.full_scan_because.as_deref(),
+        Some("there is no earlier snapshot of these sources")
+    );
+    let mut verified = 0;
+    for _ in 0..32 {
+        let again = world.take(world.write_once(&["store"]));
+        assert_eq!(again.full_scan_because, None);
+        assert_eq!(again.counts.changed_entries, 0);
+        assert_eq!(again.snapshot.as_ref().unwrap().root, first.snapshot.as_ref().unwrap().root);
+        verified += 1000 - again.unseen_entries;
+        assert!(again.unseen_entries >= 500, "{again:?}");
+    }
+    assert_eq!(verified, 1000, "in 32 runs each file is looked at once");
+    world.write("store/07/new", "new");
+    fs::remove_file(world.path("store/08/03")).unwrap();
+    world.write("store/new/deep/file", "deep");
+    fs::rename(world.path("store/09"), world.path("store/renamed")).unwrap();
+    fs::remove_dir_all(world.path("store/10")).unwrap();
+    world.write("beside", "22");
+    let changed = world.take(world.write_once(&["store"]));
+    assert_eq!(changed.full_scan_because, None);
+    assert_eq!(changed.removed_entries, 1 + 26 + 26);
+    assert!(looked_at(&changed) < 500, "{changed:?}");
+    world.assert_equals_force(&changed);
+    assert_eq!(world.problems(), [""; 0]);
+}
+
+#[test]
+fn a_file_changed_in_place_is_found_within_32_runs_and_everything_looked_at() {
+    let world = World::new();
+    world.store();
+    world.take(world.write_once(&["store"]));
+    world.write("store/21/13", "changed in place");
+    for run in 0..33 {
+        let summary = world.take(world.write_once(&["store"]));
+        if summary.problems == 0 {
+            assert!(run < 32, "it was never found");
+            continue;
+        }
+        let why = summary.full_scan_because.clone().unwrap();
+        assert!(why.ends_with("store/21/13 is not write-once"), "{why}");
+        let told = world.problems();
+        assert!(
+            told.len() == 1 && told[0].contains("store/21/13: it is not as it was"),
+            "{told:?}"
+        );
+        assert_eq!(summary.unseen_entries, 0);
+        return world.assert_equals_force(&summary);
+    }
+}
+
+#[test]
+fn what_the_parent_could_not_be_sure_of_is_looked_at() {
+    let world = World::new();
+    world.store();
+    world.settle();
+    world.write("store/05/late", "a");
+    // No time to settle: the file may change again without another time.
+    let first = snapshot(&world.made.repository, world.options(world.write_once(&["store"])));
+    let record = first.unwrap().snapshot.unwrap();
+    let unsure = record.continuation.unwrap().unsure;
+    let late = unsure.iter().filter(|path| path.0.ends_with(b"store/05")).count();
+    assert_eq!(late, 1, "{unsure:?}");
+    fs::write(world.path("store/05/late"), "b").unwrap();
+    let second = world.take(world.write_once(&["store"]));
+    assert_eq!((second.full_scan_because.as_deref(), second.modified_entries >= 1), (None, true));
+    world.assert_equals_force(&second);
+}
+
+#[test]
+fn other_rules_or_a_changed_ignore_file_mean_a_look() {
+    let mut world = World::new();
+    let rules = |patterns: &[&str]| {
+        let patterns = patterns.iter().map(|&text| text.to_owned()).collect();
+        let builder =
+            ExcludesBuilder { patterns, use_ignore_files: true, ..ExcludesBuilder::default() };
+        builder.build().unwrap()
+    };
+    world.excludes = rules(&["*.tmp"]);
+    world.store();
+    world.write("store/03/x.tmp", "left out");
+    world.write("store/03/sub/y.tmp", "left out");
+    world.take(world.write_once(&["store"]));
+    world.excludes = rules(&[]);
+    let other = world.take(world.write_once(&["store"]));
+    assert_eq!(
+        other.full_scan_because.as_deref(),
+        Some("the parent left out other things, by other rules")
+    );
+    assert_eq!(other.new_entries, 2);
+    world.write("store/03/.gabionignore", "*.tmp\n");
+    let ignoring = world.take(world.write_once(&["store"]));
+    assert_eq!((ignoring.full_scan_because.as_deref(), ignoring.removed_entries), (None, 2));
+    world.assert_equals_force(&ignoring);
+    fs::remove_file(world.path("store/03/.gabionignore")).unwrap();
+    let bare = world.take(world.write_once(&["store"]));
+    assert_eq!((bare.new_entries, bare.full_scan_because.as_deref()), (2, None));
+    world.assert_equals_force(&bare);
+    // Above what is write-once, where no look at it would tell.
+    world.write(".gabionignore", "store/04/*\n");
+    let above = world.take(world.write_once(&["store"]));
+    world.assert_equals_force(&above);
+    assert_eq!(above.removed_entries, 25);
+    fs::remove_file(world.path(".gabionignore")).unwrap();
+    let gone = world.take(world.write_once(&["store"]));
+    world.assert_equals_force(&gone);
+    assert_eq!(gone.new_entries, 25);
+}
+
+#[test]
+fn other_names_of_a_changed_file_mean_a_look_at_everything() {
+    let world = World::new();
+    world.store();
+    world.take(world.write_once(&["store"]));
+    fs::hard_link(world.path("store/11/11"), world.path("link")).unwrap();
+    let linked = world.take(world.write_once(&["store"]));
+    let why = linked.full_scan_because.clone().unwrap();
+    assert!(why.contains("hard links"), "{why}");
+    world.assert_equals_force(&linked);
+    fs::remove_file(world.path("link")).unwrap();
+    let unlinked = world.take(world.write_once(&["store"]));
+    assert!(unlinked.full_scan_because.as_deref().is_some_and(|why| why.contains("hard links")));
+    world.assert_equals_force(&unlinked);
+    // Two names that are both seen are no reason.
+    world.write("store/12/twice", "twice");
+    fs::hard_link(world.path("store/12/twice"), world.path("store/12/thrice")).unwrap();
+    let both = world.take(world.write_once(&["store"]));
+    assert_eq!(both.full_scan_because, None);
+    world.assert_equals_force(&both);
+}
+
+#[test]
+fn a_folder_in_no_source_is_refused_and_a_dry_run_counts_the_same() {
+    let world = World::new();
+    world.store();
+    let outside = Scope::WriteOnce(vec![PathBuf::from("/elsewhere")]);
+    let error = world.try_take(outside).unwrap_err().to_string();
+    assert!(error.contains("/elsewhere") && error.contains("none of the sources"), "{error}");
+    world.take(world.write_once(&["store"]));
+    world.write("store/01/more", "more");
+    let dry = SnapshotOptions { dry_run: true, ..world.options(world.write_once(&["store"])) };
+    let dry = snapshot(&world.made.repository, dry).unwrap();
+    let real = world.take(world.write_once(&["store"]));
+    let counts = |s: &SnapshotSummary| {
+        (s.counts.entries, s.new_entries, s.modified_entries, s.unchanged_entries, s.unseen_entries)
+    };
+    assert_eq!(counts(&dry), counts(&real));
+}

@@ -1,0 +1,298 @@
+//! The walk through a folder of which most is taken over unseen, in path order.
+
+use super::verdict::{Verdict, Verdicts};
+use super::{Increment, Stop};
+use crate::format::entry::{EntryKind, Timestamp};
+use crate::format::path;
+use crate::ops::snapshot::feed::{Change, Feeder};
+use crate::ops::snapshot::previous::unchanged;
+use crate::source::exclude::Excludes;
+use crate::source::lister::{Listing, Step};
+use crate::source::partial::{Looked, OpenFolder, PartialScan};
+use crate::source::plan::{Fate, Folder, READ_ATTRIBUTES};
+use crate::source::scan::{Deferred, Scan};
+use crate::source::{SourceError, Stat};
+use crate::tree::Bound;
+
+/// Folders within folders up to which handles are held open.
+const MAX_DEPTH: usize = 128;
+
+/// Looks after the folders that a scan hands over.
+pub(in crate::ops::snapshot) struct Partial<'o> {
+    scan: PartialScan,
+    verdicts: Verdicts,
+    excludes: &'o Excludes,
+}
+
+impl<'o> Partial<'o> {
+    /// For the folders of `increment`; the parent could not tell changes from `racy_from` on.
+    pub(in crate::ops::snapshot) fn new(
+        scan: &Scan,
+        increment: &Increment,
+        racy_from: Timestamp,
+        excludes: &'o Excludes,
+    ) -> Self {
+        Self { scan: scan.partial(), verdicts: Verdicts::new(increment, racy_from), excludes }
+    }
+
+    /// Goes through a folder whose entry, with these attributes, was fed last.
+    pub(in crate::ops::snapshot) fn run(
+        &mut self,
+        feeder: &mut Feeder<'_, '_>,
+        folder: Deferred,
+        stat: &Stat,
+    ) -> Result<(), Stop> {
+        let Self { scan, verdicts, excludes } = self;
+        Walk { feeder, scan, verdicts, excludes }.run(folder.into_folder(), stat)
+    }
+}
+
+struct Walk<'w, 'a, 'r> {
+    feeder: &'w mut Feeder<'a, 'r>,
+    scan: &'w mut PartialScan,
+    verdicts: &'w Verdicts,
+    excludes: &'w Excludes,
+}
+
+/// A folder that the walk is in.
+enum Frame {
+    Listed(Listed),
+    /// All but its folders is taken over; how many of them are still to come, if that is known.
+    Folders {
+        folder: OpenFolder,
+        left: Option<u32>,
+    },
+}
+
+struct Listed {
+    path: Box<[u8]>,
+    listing: Listing,
+    position: usize,
+    /// Everything below is listed, too.
+    all: bool,
+    /// As the folder was seen when it was decided that nothing in it can have changed.
+    verify: Option<Stat>,
+}
+
+/// What follows a step in a folder.
+enum Next {
+    Stay,
+    Enter(Frame),
+    Leave,
+}
+
+impl Walk<'_, '_, '_> {
+    fn run(&mut self, folder: Folder, stat: &Stat) -> Result<(), Stop> {
+        let all = self.rules_above_count(&folder)?;
+        let mut stack: Vec<Frame> = self.arrive(folder, stat, all)?.into_iter().collect();
+        while let Some(frame) = stack.last_mut() {
+            self.feeder.go_on()?;
+            let next = match frame {
+                Frame::Listed(listed) => self.step_listed(listed)?,
+                Frame::Folders { folder, left } => self.step_folders(folder, left)?,
+            };
+            match next {
+                Next::Stay => {}
+                Next::Enter(_) if stack.len() >= MAX_DEPTH => {
+                    let place = path::display(path_of(stack.last()));
+                    return Err(Stop::StartOver(format!(
+                        "{place} holds too many folders in each other"
+                    )));
+                }
+                Next::Enter(frame) => stack.push(frame),
+                Next::Leave => {
+                    stack.pop();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether files above the folder say what is left out of it, or did so in the parent. They
+    /// may say something else now.
+    fn rules_above_count(&mut self, folder: &Folder) -> Result<bool, Stop> {
+        if folder.rules.has_ignore_files() {
+            return Ok(true);
+        }
+        let root_len = folder.rel_at.saturating_sub(1);
+        let mut above = &*folder.path;
+        while above.len() > root_len {
+            above = path::parent(above);
+            for name in self.excludes.rule_files() {
+                if self.feeder.previous().find(&join(above, name))?.is_some() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Decides about a folder whose entry was fed last.
+    fn arrive(&mut self, folder: Folder, stat: &Stat, all: bool) -> Result<Option<Frame>, Stop> {
+        let old = self.feeder.previous().last().filter(|(old, _)| old.kind == EntryKind::Directory);
+        let verdict = match old {
+            Some((old, links)) if !all => {
+                let repository = self.feeder.repository();
+                self.verdicts.about(repository, &folder.path, (&old, links), stat)
+            }
+            _ => return self.list(folder, true, None).map(Some),
+        };
+        match verdict {
+            Verdict::List { verify } => self.list(folder, false, verify.then_some(*stat)).map(Some),
+            Verdict::Folders => {
+                let left = self.scan.folders_in(&folder, stat);
+                if left == Some(0) {
+                    self.feeder.take_over(Bound::Within(&folder.path))?;
+                    return Ok(None);
+                }
+                let mut problems = Vec::new();
+                match self.scan.open(folder.clone(), &mut problems) {
+                    Ok(folder) => Ok(Some(Frame::Folders { folder, left })),
+                    // Listing it says what is wrong.
+                    Err(_) => self.list(folder, false, None).map(Some),
+                }
+            }
+        }
+    }
+
+    fn list(&mut self, folder: Folder, all: bool, verify: Option<Stat>) -> Result<Frame, Stop> {
+        let mut listing = self.scan.list(&folder);
+        while let Some(problem) = listing.problems.pop() {
+            self.feeder.source_problem(&problem);
+        }
+        let all = all || self.rules_changed(&folder.path, &listing)?;
+        Ok(Frame::Listed(Listed { path: folder.path, listing, position: 0, all, verify }))
+    }
+
+    /// Whether a file in the folder that says what is left out is not as it was.
+    fn rules_changed(&mut self, folder: &[u8], listing: &Listing) -> Result<bool, Stop> {
+        for name in self.excludes.rule_files() {
+            let racy_from = self.feeder.previous().racy_from();
+            let old = self.feeder.previous().find(&join(folder, name))?;
+            let same = match (old, listing.find(name)) {
+                (None, None) => true,
+                (Some((page, at)), Some(new)) => unchanged(page.leaf.stat(at), new, racy_from),
+                _ => false,
+            };
+            if !same {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn step_listed(&mut self, listed: &mut Listed) -> Result<Next, Stop> {
+        let Some((name, stat, step)) = listed.listing.get(listed.position) else {
+            let removed = self.feeder.previous().removed;
+            self.feeder.previous().drop_within(&listed.path)?;
+            if self.feeder.previous().removed > removed {
+                self.expect_nothing_new(listed, &listed.path)?;
+            }
+            return Ok(Next::Leave);
+        };
+        listed.position += 1;
+        let path = join(&listed.path, name);
+        let folder = match step {
+            Step::Ignore => return Ok(Next::Stay),
+            Step::Excluded => {
+                self.feeder.excluded();
+                return Ok(Next::Stay);
+            }
+            Step::Keep => None,
+            Step::Enter(node) => Some(node.folder().clone()),
+            Step::Defer(folder) => Some((**folder).clone()),
+        };
+        let removed = self.feeder.previous().removed;
+        let change = self.feeder.entry(&path, stat)?;
+        let expected = match change {
+            Change::Same => true,
+            Change::Modified => folder.is_some(),
+            Change::New => false,
+        };
+        if !expected || self.feeder.previous().removed > removed {
+            self.expect_nothing_new(listed, &path)?;
+        }
+        let frame = match folder {
+            Some(folder) => self.arrive(folder, stat, listed.all)?,
+            None => None,
+        };
+        Ok(frame.map_or(Next::Stay, Next::Enter))
+    }
+
+    /// Something in the folder is not as it was. Where the rule says that it must be, the rule is
+    /// broken: unless the folder changed only after it was judged.
+    fn expect_nothing_new(&mut self, listed: &Listed, found: &[u8]) -> Result<(), Stop> {
+        let Some(before) = &listed.verify else { return Ok(()) };
+        let is_as_before = |now: Stat| {
+            now.mtime == before.mtime && now.ctime == before.ctime && now.inode == before.inode
+        };
+        if !self.feeder.look_again(&listed.path).is_some_and(is_as_before) {
+            return Ok(());
+        }
+        self.feeder.problem(
+            found,
+            "it is not as it was, although its folder did not change: what is said to be write-once \
+             is changed in place, and earlier snapshots may hold older states"
+                .to_owned(),
+        );
+        Err(Stop::StartOver(format!("{} is not write-once", path::display(found))))
+    }
+
+    fn step_folders(&mut self, folder: &OpenFolder, left: &mut Option<u32>) -> Result<Next, Stop> {
+        if *left == Some(0) {
+            self.feeder.take_over(Bound::Within(folder.path()))?;
+            return Ok(Next::Leave);
+        }
+        let Some(path) = self.feeder.take_over_to_folder(folder.path())? else {
+            return Ok(Next::Leave);
+        };
+        if let Some(left) = left {
+            *left -= 1;
+        }
+        let frame = match self.scan.look_at(folder, path::name(&path)) {
+            Ok(looked) => self.looked_at(folder, &path, &looked)?,
+            Err(error) => {
+                if error.kind() != std::io::ErrorKind::NotFound {
+                    self.feeder.source_problem(&SourceError::at(&path, READ_ATTRIBUTES, error));
+                }
+                self.feeder.previous().drop_within(&path)?;
+                None
+            }
+        };
+        Ok(frame.map_or(Next::Stay, Next::Enter))
+    }
+
+    fn looked_at(
+        &mut self,
+        folder: &OpenFolder,
+        path: &[u8],
+        looked: &Looked,
+    ) -> Result<Option<Frame>, Stop> {
+        match self.scan.judge(folder, path, looked) {
+            Fate::Enter(inner) => {
+                self.feeder.entry(path, &looked.stat)?;
+                return self.arrive(*inner, &looked.stat, false);
+            }
+            Fate::Keep => {
+                self.feeder.entry(path, &looked.stat)?;
+            }
+            Fate::Excluded => self.feeder.excluded(),
+            Fate::Ignore => {}
+        }
+        self.feeder.previous().drop_within(path)?;
+        Ok(None)
+    }
+}
+
+fn path_of(frame: Option<&Frame>) -> &[u8] {
+    match frame {
+        Some(Frame::Listed(listed)) => &listed.path,
+        Some(Frame::Folders { folder, .. }) => folder.path(),
+        None => b"",
+    }
+}
+
+fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    let slash: &[u8] = if folder.is_empty() { b"" } else { b"/" };
+    [folder, slash, name].concat()
+}
