@@ -90,6 +90,8 @@ pub struct Job {
     pub allow_live_database: bool,
     /// Folders whose files never change once they are there; each lies in one of `paths`.
     pub write_once: Vec<PathBuf>,
+    /// A shell command that lists what has changed in `paths` since the last snapshot.
+    pub changed_from: Option<String>,
     /// zstd level.
     pub compression: i32,
     /// Name of the machine, if not its own.

@@ -3,14 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::aiida::expand;
 use super::config::{IndexConfig, Job, StreamConfig};
 use super::database::{Surroundings, back_up, streams};
 use crate::format::entry::Timestamp;
-use crate::format::snapshot::ProcessIdentity;
+use crate::format::snapshot::{ProcessIdentity, Snapshot};
 use crate::ops::OpError;
-use crate::ops::snapshot::{Scope, SnapshotOptions, SnapshotSummary, StandIn, snapshot};
+use crate::ops::program::{ProgramError, describe, run_to_end, shell};
+use crate::ops::snapshot::{
+    Scope, SnapshotOptions, SnapshotSummary, StandIn, Told, changed_paths, snapshot,
+};
 use crate::repo::Repository;
 use crate::source::exclude::{Excludes, ExcludesBuilder, literal};
 
@@ -51,6 +55,7 @@ pub fn run(
     options: RunOptions,
 ) -> Result<SnapshotSummary, OpError> {
     let job = &*expand(job)?;
+    let scope = scope(job, &options);
     let excludes = excludes(job, options.own_patterns)?;
     let around = Surroundings { work: &options.work, interrupted: &options.interrupted };
     // A dry run does not even ask the servers: they may be asleep, and nothing is stored.
@@ -77,11 +82,7 @@ pub fn run(
         time: options.time,
         clock: options.clock,
         force: false,
-        scope: match &job.write_once[..] {
-            _ if options.full_scan => Scope::Everything,
-            [] => Scope::Everything,
-            folders => Scope::WriteOnce(folders.to_vec()),
-        },
+        scope,
         dry_run: options.dry_run,
         compression: job.compression,
         threads: options.threads,
@@ -102,6 +103,54 @@ fn stand_ins(job: &Job, work: &Path, interrupted: &Arc<AtomicBool>) -> Vec<Stand
         }
     };
     job.indexes.iter().enumerate().map(stand_in).collect()
+}
+
+/// What of the job's files is looked at.
+fn scope(job: &Job, options: &RunOptions) -> Scope {
+    // A dry run starts no command of the user's.
+    let may_ask = !options.full_scan && !options.dry_run;
+    if let Some(command) = job.changed_from.as_ref().filter(|_| may_ask) {
+        let (command, paths) = (command.clone(), job.paths.clone());
+        let (limit, interrupted) = (job.hooks.timeout, Arc::clone(&options.interrupted));
+        let changes = Box::new(move |parent: &Snapshot| {
+            let list = ask_for_changes(&command, parent, limit, &interrupted)?;
+            let source = if let [only] = &paths[..] { Some(&**only) } else { None };
+            changed_paths(&list, source).map_err(OpError::Refused)
+        });
+        return Scope::Told(Told { parent: None, changes });
+    }
+    match &job.write_once[..] {
+        [] => Scope::Everything,
+        _ if options.full_scan => Scope::Everything,
+        folders => Scope::WriteOnce(folders.to_vec()),
+    }
+}
+
+/// Runs the command that lists what has changed since `parent`. A list that may be cut is none.
+fn ask_for_changes(
+    command: &str,
+    parent: &Snapshot,
+    limit: Duration,
+    interrupted: &AtomicBool,
+) -> Result<Vec<u8>, OpError> {
+    let mut shell = shell(command);
+    // Whole seconds, and one to spare: what changed just then is told once more.
+    shell.env("GABION_SINCE", (parent.scan_started.seconds - 1).to_string());
+    shell.env("GABION_PARENT", parent.id.to_string());
+    let failed =
+        |what: String| Err(OpError::Refused(format!("the command of `changed-from` {what}")));
+    match run_to_end(shell, Some(limit), interrupted) {
+        Ok(done) if !done.status.success() => {
+            let said = done.stderr_tail.iter().map(|line| format!("\n  {line}"));
+            failed(format!("{}{}", describe(done.status), said.collect::<String>()))
+        }
+        Ok(done) if !done.stdout_is_whole => {
+            failed("listed too much, or left something behind that may list more".to_owned())
+        }
+        Ok(done) => Ok(done.stdout),
+        Err(ProgramError::Interrupted) => Err(OpError::Interrupted),
+        Err(error) => failed(format!("failed: {error}")),
+    }
 }
 
 /// What a job leaves out: by its patterns, and the live files of databases that it takes as

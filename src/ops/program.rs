@@ -99,6 +99,9 @@ pub struct Finished {
     pub status: ExitStatus,
     /// What it wrote to standard output.
     pub stdout: Vec<u8>,
+    /// Whether that is all: it was not too much, and nothing that the program left behind can
+    /// write more.
+    pub stdout_is_whole: bool,
     /// The last lines that it wrote to standard error, printable.
     pub stderr_tail: Vec<String>,
 }
@@ -153,9 +156,11 @@ pub fn run_to_end(
             Err(error) => return Err(ProgramError::Start(error)),
         }
     };
+    let stdout = stdout.recv_timeout(OUTPUT_PATIENCE).ok();
     Ok(Finished {
         status,
-        stdout: stdout.recv_timeout(OUTPUT_PATIENCE).unwrap_or_default(),
+        stdout_is_whole: stdout.as_ref().is_some_and(|bytes| (bytes.len() as u64) < MAX_OUTPUT),
+        stdout: stdout.unwrap_or_default(),
         stderr_tail: stderr.recv_timeout(OUTPUT_PATIENCE).unwrap_or_default(),
     })
 }
@@ -219,7 +224,7 @@ mod tests {
     #[test]
     fn output_and_status_come_back() {
         let done = run("echo out; echo bad >&2; exit 3", None, false).unwrap();
-        assert_eq!(done.stdout, b"out\n");
+        assert_eq!((done.stdout, done.stdout_is_whole), (b"out\n".to_vec(), true));
         assert_eq!(done.stderr_tail, ["bad"]);
         assert_eq!(describe(done.status), "ended with exit status 3");
         let killed = run("kill -9 $$", None, false).unwrap();
@@ -239,6 +244,8 @@ mod tests {
     #[test]
     fn what_is_left_behind_does_not_hold_up_the_end() {
         let done = run("sleep 5 & exit 0", None, false).unwrap();
-        assert!(done.status.success());
+        assert!(done.status.success() && !done.stdout_is_whole);
+        let much = run("head -c 17000000 /dev/zero", None, false).unwrap();
+        assert!(much.status.success() && !much.stdout_is_whole);
     }
 }

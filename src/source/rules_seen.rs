@@ -24,6 +24,11 @@ impl Excludes {
         out
     }
 
+    /// Whether what is left out of a folder depends on a file of this name in it.
+    pub(crate) fn depend_on(&self, name: &[u8]) -> bool {
+        self.rule_files().any(|file| file == name)
+    }
+
     /// The names of the files that decide what is left out of the folder that they are in.
     pub(crate) fn rule_files(&self) -> impl Iterator<Item = &[u8]> {
         let rules = &self.0;

@@ -10,6 +10,7 @@ mod cli_basics;
 mod cli_compare;
 mod cli_crash;
 mod cli_forget;
+mod cli_increments;
 mod cli_jobs;
 mod cli_keys;
 mod cli_prune;

@@ -111,6 +111,10 @@ fn job(name: &str, written: Spanned<file::Job>, places: &mut Vec<Place>) -> Resu
     let exclude_files = job.exclude_file.take().map(file::Texts::list).unwrap_or_default();
     let exclude_files = job_paths(name, &exclude_files, "exclude-file", places)?;
     let write_once = write_once(&job.write_once, &paths)?;
+    if let Some(command) = job.changed_from.as_ref().filter(|_| !write_once.is_empty()) {
+        let reason = "`changed-from` and `write-once` say two things of the same files".to_owned();
+        return Err(wrong(command, reason, "leave one of them"));
+    }
     let streams = streams(name, &mut job, &paths, places)?;
     let aiida = aiida(name, &mut job, places)?;
     if paths.is_empty() && streams.is_empty() && aiida.is_empty() {
@@ -127,6 +131,7 @@ fn job(name: &str, written: Spanned<file::Job>, places: &mut Vec<Place>) -> Resu
         one_file_system: job.one_file_system,
         allow_live_database: job.allow_live_database,
         write_once,
+        changed_from: optional(job.changed_from, "changed-from")?,
         compression: compression(job.compression)?,
         host: optional(job.host, "host")?,
         schedule,

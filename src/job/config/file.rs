@@ -58,6 +58,7 @@ pub(super) struct Job {
     pub(super) allow_live_database: bool,
     #[serde(default)]
     pub(super) write_once: Vec<Text>,
+    pub(super) changed_from: Option<Text>,
     pub(super) compression: Option<Spanned<i64>>,
     pub(super) host: Option<Text>,
     pub(super) schedule: Option<Text>,

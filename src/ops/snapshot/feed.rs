@@ -12,7 +12,7 @@ use super::increment::Partial;
 use super::increment::{Increment, Stop};
 use super::large::{LARGE, read_large};
 use super::pipeline::{Message, ReadJob, Shared, Slot};
-use super::previous::{Known, Previous};
+use super::previous::{Known, Previous, UpToFolder};
 use super::read::read_batch;
 use super::rows;
 use super::slabs::{Gone, send};
@@ -326,9 +326,9 @@ impl<'a, 'r> Feeder<'a, 'r> {
     ) -> Result<Option<Box<[u8]>>, OpError> {
         loop {
             match self.previous.take_to_folder(folder)? {
-                None => return Ok(None),
-                Some(Err(path)) => return Ok(Some(path)),
-                Some(Ok(taken)) => self.unseen(taken)?,
+                UpToFolder::End => return Ok(None),
+                UpToFolder::Folder(path) => return Ok(Some(path)),
+                UpToFolder::Taken(taken) => self.unseen(taken)?,
             }
         }
     }
@@ -339,7 +339,9 @@ impl<'a, 'r> Feeder<'a, 'r> {
                 let size = page.leaf.stat(at).size;
                 (1, size, Slot::Same(page, at))
             }
-            Taken::Page(page, height) => (page.entries, page.bytes, Slot::Page(page, height)),
+            Taken::Page(page, height) => {
+                (page.entries, page.bytes, Slot::Page(Box::new(page), height))
+            }
         };
         self.totals.entries += entries;
         self.totals.bytes += bytes;

@@ -18,6 +18,7 @@ mod rows;
 mod slabs;
 mod stand_in;
 mod streams;
+mod told;
 mod unsure;
 
 use std::os::unix::ffi::OsStrExt as _;
@@ -25,9 +26,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-pub use options::{Scope, SnapshotOptions, SnapshotSummary, StreamInput, StreamSource};
+pub use options::{
+    Changes, Scope, SnapshotOptions, SnapshotSummary, StreamInput, StreamSource, Told,
+};
 pub use rows::qualified_name_len;
 pub use stand_in::StandIn;
+pub use told::changed_paths;
 
 use crate::event::Event;
 use crate::format::entry::Timestamp;
@@ -145,7 +149,11 @@ fn run_in_session(
     repository.observer().event(Event::Phase("reading the index"));
     repository.load_index()?;
     commit.remember_packs();
-    let earlier = Earlier::find(repository, &options.host, commit.paths())?;
+    let named = match &options.scope {
+        Scope::Told(told) => told.parent,
+        _ => None,
+    };
+    let earlier = Earlier::find(repository, &options.host, commit.paths(), named)?;
     if let Some(parent) = &earlier.parent {
         let (items, bytes) = (parent.counts.entries, parent.counts.bytes);
         repository.observer().event(Event::Total { items, bytes });
@@ -232,15 +240,16 @@ fn run_streams_and_walk(
     let previous = || Previous::new(&shared.repository, &bases, force);
     let mut feeder = Feeder::new(shared, out, previous(), options);
     feeder.streams(options)?;
-    let (increment, mut full_scan_because) =
-        match increment::plan(&shared.repository, options, earlier) {
-            Ok(increment) => (increment, None),
-            Err(why) => (None, Some(why)),
-        };
+    let (mut increment, mut full_scan_because) = (None, None);
     let mut scan = match source {
         Source::Started(scan) => scan,
         Source::Later(mut scan) => {
             *scan_started = (options.clock)();
+            match increment::plan(&shared.repository, options, earlier) {
+                Ok(planned) => increment = planned,
+                Err(Stop::StartOver(why)) => full_scan_because = Some(why),
+                Err(Stop::Error(error)) => return Err(error),
+            }
             if let Some(increment) = &increment {
                 scan.deferred.clone_from(&increment.folders);
             }
@@ -278,12 +287,14 @@ fn collect(
     messages: &Receiver<Message>,
     dry_run: bool,
 ) -> Result<Option<(ChunkId, TreeTotals)>, OpError> {
-    while dry_run {
-        match messages.recv() {
-            Ok(Message::Failed(error)) => return Err(error),
-            Ok(Message::Finished) | Err(_) => return Ok(None),
-            Ok(_) => {}
-        }
+    if dry_run {
+        return loop {
+            match messages.recv() {
+                Ok(Message::Failed(error)) => break Err(error),
+                Ok(Message::Finished) | Err(_) => break Ok(None),
+                Ok(_) => {}
+            }
+        };
     }
     let mut on_checkpoint = |root| commit.checkpoint(root);
     Collector::new(shared, writer, &mut on_checkpoint)?.run(messages).map(Some)

@@ -7,6 +7,8 @@ use std::sync::atomic::AtomicBool;
 use super::stand_in::StandIn;
 use crate::format::entry::Timestamp;
 use crate::format::snapshot::{ProcessIdentity, Snapshot, SnapshotCounts, StreamOrigin};
+use crate::id::SnapshotId;
+use crate::ops::OpError;
 use crate::ops::program::Program;
 use crate::source::exclude::Excludes;
 
@@ -52,7 +54,7 @@ impl StreamSource {
 
 /// What of the sources is looked at. Whatever is said here, the first snapshot of the sources looks
 /// at everything, and so does one whose parent does not allow less; the summary says why.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub enum Scope {
     /// Everything.
     #[default]
@@ -60,7 +62,34 @@ pub enum Scope {
     /// Everything, but that below these folders only what lies in folders that changed: the caller
     /// says that a file there never changes once it is there, and is never linked from elsewhere.
     WriteOnce(Vec<PathBuf>),
+    /// What has changed since the parent, as the caller tells, and what leads there.
+    Told(Told),
 }
+
+impl std::fmt::Debug for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Everything => f.write_str("Everything"),
+            Self::WriteOnce(folders) => f.debug_tuple("WriteOnce").field(folders).finish(),
+            Self::Told(told) => f.debug_tuple("Told").field(&told.parent).finish(),
+        }
+    }
+}
+
+/// What has changed since the parent's walk began, from somebody who knows. What is not told is
+/// taken over as it was.
+pub struct Told {
+    /// The snapshot that the changes are told since; the latest of the same sources if none is
+    /// named.
+    pub parent: Option<SnapshotId>,
+    /// Asked once for the paths, absolute and lexically clean, when the walk has begun and the
+    /// parent is known: what changes later than that is for the next snapshot. What is at a path is
+    /// looked at with all that is below it; when nothing is there any more, it is gone.
+    pub changes: Box<Changes>,
+}
+
+/// Tells what has changed since a snapshot.
+pub type Changes = dyn FnOnce(&Snapshot) -> Result<Vec<PathBuf>, OpError> + Send;
 
 /// What a snapshot is taken of and how.
 #[derive(Debug)]

@@ -41,7 +41,7 @@ pub(super) enum Slot {
     /// Taken over from an earlier tree.
     Same(Arc<LeafPage>, usize),
     /// A whole page of the parent, of this height, taken over unseen.
-    Page(PageRef, u8),
+    Page(Box<PageRef>, u8),
     /// The next result of the batch's jobs.
     Read,
 }

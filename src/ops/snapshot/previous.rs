@@ -9,6 +9,7 @@ use crate::format::page::EntryStat;
 use crate::format::path;
 use crate::format::snapshot::{RawBytes, Root, Snapshot};
 use crate::id::{ChunkId, SnapshotId};
+use crate::ops::OpError;
 use crate::repo::{Repository, RepositoryError};
 use crate::source::Stat;
 use crate::tree::{Bound, Cursor, LeafPage, PageReader, Taken};
@@ -36,16 +37,27 @@ pub(super) struct Earlier {
 }
 
 impl Earlier {
-    /// Finds the parent and the checkpoint for sources on `host`, named as in `paths`.
+    /// Finds the parent, which may be `named`, and the checkpoint for sources on `host`, named as
+    /// in `paths`.
     pub(super) fn find(
         repository: &Repository,
         host: &str,
         paths: &[RawBytes],
-    ) -> Result<Self, RepositoryError> {
+        named: Option<SnapshotId>,
+    ) -> Result<Self, OpError> {
         let same =
             |its_host: &str, its_paths: &[RawBytes]| its_host == host && same_set(its_paths, paths);
         let (snapshots, _) = repository.snapshots()?;
-        let parent = snapshots.into_iter().rfind(|found| same(&found.host, &found.paths));
+        let fits = |found: &Snapshot| {
+            same(&found.host, &found.paths) && named.is_none_or(|named| found.id == named)
+        };
+        let parent = snapshots.into_iter().rfind(fits);
+        if let (Some(named), None) = (named, &parent) {
+            return Err(OpError::Refused(format!(
+                "snapshot {named} is none of these sources on the host {host}: its files cannot be \
+                 the parent's"
+            )));
+        }
         let mut earlier = Self { parent, ..Self::default() };
         for (id, root) in repository.roots()?.0 {
             let Root::Checkpoint { root, scan_started, host, paths, .. } = root else { continue };
@@ -90,6 +102,16 @@ pub(super) enum Known {
     Modified,
     /// It is as it was.
     Same(Arc<LeafPage>, usize),
+}
+
+/// What comes next within a folder.
+pub(super) enum UpToFolder {
+    /// Something else than a folder, which was taken.
+    Taken(Taken),
+    /// A folder, at this path.
+    Folder(Box<[u8]>),
+    /// Nothing.
+    End,
 }
 
 struct Track<'r> {
@@ -158,23 +180,21 @@ impl<'r> Previous<'r> {
         self.tracks.last_mut().map_or(Ok(None), |track| track.cursor.take(bound))
     }
 
-    /// As [`Self::take`], but stops before the first folder in `folder` and gives its path.
-    pub(super) fn take_to_folder(
-        &mut self,
-        folder: &[u8],
-    ) -> Result<Option<Result<Taken, Box<[u8]>>>, RepositoryError> {
-        let Some(track) = self.tracks.last_mut() else { return Ok(None) };
-        let Some((page, at)) = track.cursor.peek()? else { return Ok(None) };
+    /// As [`Self::take`] of all in `folder`, but by entries, and only up to the next folder.
+    pub(super) fn take_to_folder(&mut self, folder: &[u8]) -> Result<UpToFolder, RepositoryError> {
+        let end = Ok(UpToFolder::End);
+        let Some(track) = self.tracks.last_mut() else { return end };
+        let Some((page, at)) = track.cursor.peek()? else { return end };
         let found = page.leaf.path(at);
         if !path::is_within(found, folder) {
-            return Ok(None);
+            return end;
         }
         if page.leaf.stat(at).kind == EntryKind::Directory {
-            return Ok(Some(Err(found.into())));
+            return Ok(UpToFolder::Folder(found.into()));
         }
         let taken = Taken::Entry(Arc::clone(page), at);
         track.cursor.skip();
-        Ok(Some(Ok(taken)))
+        Ok(UpToFolder::Taken(taken))
     }
 
     /// Goes past all that the parent has at or below `path` from here on: it is gone.

@@ -102,6 +102,7 @@ fn explained(job: &Job) -> Vec<String> {
     say("one-file-system", job.one_file_system.to_string());
     say("allow-live-database", job.allow_live_database.to_string());
     say("write-once", format!("{:?}", job.write_once));
+    say("changed-from", job.changed_from.as_ref().map_or("nothing".into(), |c| format!("{c:?}")));
     say("compression", job.compression.to_string());
     say("host", job.host.as_ref().map_or("the machine's name".into(), |host| format!("{host:?}")));
     say("schedule", format!("{:?}", job.schedule.to_string()));

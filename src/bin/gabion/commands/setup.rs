@@ -349,5 +349,11 @@ fn first_snapshot(
         return Ok(Exit::Done);
     }
     let job = &configuration.jobs[&plan.answers.job];
-    super::run::run_jobs(session, configuration, &[job], &args.state.folder()?, super::run::How::default())
+    super::run::run_jobs(
+        session,
+        configuration,
+        &[job],
+        &args.state.folder()?,
+        super::run::How::default(),
+    )
 }

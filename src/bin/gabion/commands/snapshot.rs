@@ -1,12 +1,17 @@
 //! `gabion snapshot`: takes a snapshot of files and streams.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use gabion::format::entry::Timestamp;
 use gabion::format::path::printable;
+use gabion::ops::find_snapshot;
 use gabion::ops::snapshot::{
-    Scope, SnapshotOptions, SnapshotSummary, StreamInput, StreamSource, snapshot,
+    Scope, SnapshotOptions, SnapshotSummary, StreamInput, StreamSource, Told, changed_paths,
+    snapshot,
 };
+use gabion::repo::Repository;
 use gabion::source::exclude::{Excludes, ExcludesBuilder};
 use serde::Serialize;
 
@@ -30,6 +35,7 @@ EXAMPLES:
   gabion snapshot /srv/files --stream 'db.sql=pg_dump mydb'
   mysqldump mydb | gabion snapshot --stdin mydb.sql
   gabion snapshot /srv/store --write-once /srv/store/loose
+  psql -0Atc \"$query\" mydb >/tmp/changed && gabion snapshot /srv/files --changed-from /tmp/changed
 A command in a stream is better than a pipe: whether the program before a pipe failed, gabion
 cannot know.
 --write-once is for object stores (git, disk-objectstore) and Maildirs. Where files are changed in
@@ -45,7 +51,7 @@ pub(crate) struct Args {
     /// Keep the output of a shell command under this name
     #[arg(long, value_name = "NAME=COMMAND", value_parser = parse_stream)]
     stream: Vec<(String, String)>,
-    /// Accept streams without a single byte
+    /// Accept streams without a single byte, and a list without changes
     #[arg(long)]
     allow_empty: bool,
     #[command(flatten)]
@@ -75,7 +81,14 @@ pub(crate) struct Args {
     /// in place. What lies in folders of it that did not change is taken over without a look
     #[arg(long, value_name = "PATH")]
     write_once: Vec<PathBuf>,
-    /// Look at everything, whatever is write-once
+    /// Look only at what this file (-: standard input) lists as changed since the parent: paths,
+    /// each ended by a zero byte, absolute or below the only PATH, a folder with all that is in it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["write_once", "force"])]
+    changed_from: Option<PathBuf>,
+    /// The snapshot that the changes are listed since [default: the latest of the same PATHs]
+    #[arg(long, value_name = "SNAP", requires = "changed_from")]
+    parent: Option<String>,
+    /// Look at everything, whatever is write-once or listed
     #[arg(long)]
     full_scan: bool,
     /// Level of compression, from 1 (fast) to 22 (small)
@@ -131,6 +144,7 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
     sources::mention_links(&paths, &session.console);
     let excludes = excludes(session, &args.exclude, &paths)?;
     let dry_run = args.dry_run;
+    let scope = scope(&opened.repository, &args, &paths)?;
     let options = SnapshotOptions {
         identity: crate::machine::identity(),
         paths,
@@ -147,10 +161,7 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
         time: args.time.unwrap_or_else(machine::now),
         clock: machine::now,
         force: args.force,
-        scope: match args.full_scan {
-            true => Scope::Everything,
-            false => scope(&args.write_once)?,
-        },
+        scope,
         dry_run,
         compression: args.compression,
         threads: session.threads(),
@@ -163,12 +174,43 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
     Ok(if summary.problems > 0 { Exit::Incomplete } else { Exit::Done })
 }
 
-fn scope(write_once: &[PathBuf]) -> Result<Scope, Failure> {
-    if write_once.is_empty() {
+fn scope(repository: &Repository, args: &Args, paths: &[PathBuf]) -> Result<Scope, Failure> {
+    if args.full_scan {
         return Ok(Scope::Everything);
     }
-    let folders = write_once.iter().map(|path| sources::absolute(path));
+    if let Some(list) = &args.changed_from {
+        if args.stdin.is_some() && list.as_os_str() == "-" {
+            return Err(Failure::usage("--stdin and --changed-from - both want standard input"));
+        }
+        let source = if let [only] = paths { Some(&**only) } else { None };
+        let changes = listed_changes(list, source, args.allow_empty)?;
+        let named = args.parent.as_ref().map(|snapshot| find_snapshot(repository, snapshot));
+        let parent = named.transpose()?.map(|snapshot| snapshot.id);
+        return Ok(Scope::Told(Told { parent, changes: Box::new(|_| Ok(changes)) }));
+    }
+    if args.write_once.is_empty() {
+        return Ok(Scope::Everything);
+    }
+    let folders = args.write_once.iter().map(|path| sources::absolute(path));
     Ok(Scope::WriteOnce(folders.collect::<Result<_, _>>()?))
+}
+
+fn listed_changes(
+    file: &Path,
+    source: Option<&Path>,
+    allow_empty: bool,
+) -> Result<Vec<PathBuf>, Failure> {
+    let mut list = Vec::new();
+    let read = match file.as_os_str() == "-" {
+        true => std::io::stdin().read_to_end(&mut list),
+        false => File::open(file).and_then(|mut file| file.read_to_end(&mut list)),
+    };
+    read.map_err(|error| Failure::io(format!("cannot read {}", file.display()), &error))?;
+    if list.is_empty() && !allow_empty {
+        let message = "the list of changes is empty, as if the program that writes it had failed";
+        return Err(Failure::new(Exit::Failed, message).hint("if nothing changed: --allow-empty"));
+    }
+    changed_paths(&list, source).map_err(|why| Failure::new(Exit::Failed, why))
 }
 
 fn streams(stdin: Option<String>, commands: Vec<(String, String)>) -> Vec<StreamSource> {

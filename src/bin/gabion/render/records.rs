@@ -15,6 +15,7 @@ use super::values::{kind, mode, rfc3339, size, time};
 pub(crate) struct SnapshotLine<'a> {
     id: SnapshotId,
     time: String,
+    scan_started: String,
     host: &'a str,
     user: &'a str,
     paths: &'a [RawBytes],
@@ -47,6 +48,7 @@ impl<'a> SnapshotLine<'a> {
         Self {
             id: snapshot.id,
             time: rfc3339(snapshot.time),
+            scan_started: rfc3339(snapshot.scan_started),
             host: &snapshot.host,
             user: &snapshot.user,
             paths: &snapshot.paths,

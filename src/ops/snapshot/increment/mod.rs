@@ -14,9 +14,10 @@ use std::path::PathBuf;
 
 use super::options::{Scope, SnapshotOptions};
 use super::previous::Earlier;
+use super::stand_in::StandIn;
 use crate::crypto::ChunkKind;
 use crate::format::path;
-use crate::format::snapshot::Continuation;
+use crate::format::snapshot::{Continuation, Snapshot};
 use crate::id::ChunkId;
 use crate::ops::OpError;
 use crate::repo::Repository;
@@ -33,10 +34,18 @@ const SHARES: u8 = 32;
 pub(super) struct Increment {
     /// The folders, none within another, in the form of a scan.
     pub(super) folders: Vec<Box<[u8]>>,
+    pub(super) rule: Rule,
     /// Folders that the parent was not sure of, sorted.
     pub(super) unsure: Vec<Box<[u8]>>,
-    /// The share that is verified.
-    pub(super) share: u8,
+}
+
+/// By what it is judged which folders changed.
+#[derive(Debug)]
+pub(super) enum Rule {
+    /// By their own times; and this share is verified.
+    WriteOnce { share: u8 },
+    /// Only what is at or below these paths changed, sorted.
+    Told(Vec<Box<[u8]>>),
 }
 
 /// Why a walk that does not look at everything came to no end.
@@ -68,31 +77,57 @@ pub(super) fn check(options: &SnapshotOptions) -> Result<(), OpError> {
     }
 }
 
-/// What is taken over unseen, or why nothing can be; neither where nothing is to be.
+/// What is taken over unseen: nothing where nothing was asked for. Asks for changes that are to be
+/// told.
+///
+/// # Errors
+/// Why everything must be looked at, or what is wrong with the changes.
 pub(super) fn plan(
     repository: &Repository,
-    options: &SnapshotOptions,
+    options: &mut SnapshotOptions,
     earlier: &Earlier,
-) -> Result<Option<Increment>, String> {
-    let Scope::WriteOnce(folders) = &options.scope else { return Ok(None) };
-    if options.force || folders.is_empty() {
+) -> Result<Option<Increment>, Stop> {
+    if options.force || matches!(options.scope, Scope::Everything) {
         return Ok(None);
     }
-    if cfg!(not(target_os = "linux")) {
-        return Err("on this system nothing else is possible".to_owned());
-    }
-    let base = base(repository, options, earlier)?;
+    let (parent, base) = base(repository, options, earlier).map_err(Stop::StartOver)?;
     let mut unsure: Vec<Box<[u8]>> = base.unsure.iter().map(|path| path.0[..].into()).collect();
     unsure.sort_by(|a, b| compare_paths(a, b));
-    Ok(Some(Increment { folders: outermost(folders), unsure, share: (base.share + 1) % SHARES }))
+    let (folders, rule) = match std::mem::take(&mut options.scope) {
+        Scope::Everything => return Ok(None),
+        Scope::WriteOnce(folders) => {
+            (outermost(&folders), Rule::WriteOnce { share: (base.share + 1) % SHARES })
+        }
+        Scope::Told(told) => {
+            let changes = (told.changes)(parent)?;
+            (outermost(&options.paths), Rule::Told(in_sources(&changes, &options.paths)?))
+        }
+    };
+    Ok(Some(Increment { folders, rule, unsure }))
+}
+
+/// The paths in the form of a scan, without those within others; each must lie in a source.
+fn in_sources(changes: &[PathBuf], sources: &[PathBuf]) -> Result<Vec<Box<[u8]>>, OpError> {
+    let is_clean = |path: &PathBuf| path.components().collect::<PathBuf>().as_os_str() == path;
+    let lies_in = |path: &PathBuf| sources.iter().any(|source| path.starts_with(source));
+    match changes.iter().find(|path| !is_clean(path) || !lies_in(path)) {
+        Some(path) => Err(OpError::Refused(format!(
+            "{} is told as changed but lies in none of the sources",
+            path.display()
+        ))),
+        None => Ok(outermost(changes)),
+    }
 }
 
 fn base<'e>(
     repository: &Repository,
     options: &SnapshotOptions,
     earlier: &'e Earlier,
-) -> Result<&'e Continuation, String> {
+) -> Result<(&'e Snapshot, &'e Continuation), String> {
     let because = |reason: &str| Err(reason.to_owned());
+    if cfg!(not(target_os = "linux")) {
+        return because("on this system nothing else is possible");
+    }
     let Some(parent) = &earlier.parent else {
         return because("there is no earlier snapshot of these sources");
     };
@@ -110,10 +145,28 @@ fn base<'e>(
     if options.paths.iter().any(within) {
         return because("a source lies within another");
     }
+    if let Some(copied) = options.stand_ins.iter().find(|copied| meets(copied, options)) {
+        let (file, beside) = (copied.path.display(), copied.before.display());
+        return Err(format!("{file} is stored as a copy, and must agree with all in {beside}"));
+    }
     if options.paths.iter().any(|path| path.parent().is_none()) {
         return because("the source is the whole file system");
     }
-    Ok(base)
+    Ok((parent, base))
+}
+
+/// Whether a file that is stored as a copy, or what it names, might be taken over unseen.
+fn meets(copied: &StandIn, options: &SnapshotOptions) -> bool {
+    let folders = match &options.scope {
+        Scope::Everything => &[],
+        Scope::WriteOnce(folders) => &folders[..],
+        Scope::Told(_) => &options.paths[..],
+    };
+    folders.iter().any(|folder| {
+        copied.path.starts_with(folder)
+            || copied.before.starts_with(folder)
+            || folder.starts_with(&copied.before)
+    })
 }
 
 /// Stands for all options that decide what is in a snapshot of the same sources.
@@ -148,6 +201,7 @@ fn outermost(paths: &[PathBuf]) -> Vec<Box<[u8]>> {
     outer
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 #[expect(clippy::disallowed_methods, reason = "makes test data")]
 mod tests;

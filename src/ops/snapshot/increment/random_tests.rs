@@ -107,6 +107,17 @@ fn apply(world: &World, step: &Step) {
     }
 }
 
+/// What a system that knows of changes knows of each item.
+fn states(world: &World) -> std::collections::BTreeMap<PathBuf, impl PartialEq> {
+    let state = |path: &Path| {
+        let found = path.symlink_metadata().unwrap();
+        // A folder is not told for what is in it.
+        let time = (!found.is_dir()).then(|| (found.ctime(), found.ctime_nsec()));
+        (found.ino(), found.mode(), time)
+    };
+    all(&world.source()).into_iter().map(|path| (path.clone(), state(&path))).collect()
+}
+
 /// Two folders of a few dozen entries.
 fn begin(world: &World) {
     for top in ["store", "free"] {
@@ -132,6 +143,25 @@ proptest! {
         for steps in rounds {
             steps.iter().for_each(|step| apply(&world, step));
             let summary = world.take(world.write_once(&["store"]));
+            prop_assert_eq!(summary.problems, 0);
+            world.assert_equals_force(&summary);
+        }
+    }
+
+    #[test]
+    fn told_of_all_changes_it_is_the_same_too(
+        rounds in proptest::collection::vec(steps(), 1..4),
+    ) {
+        let world = World::new();
+        begin(&world);
+        world.take(Scope::Everything);
+        for steps in rounds {
+            let before = states(&world);
+            steps.iter().for_each(|step| apply(&world, step));
+            let after = states(&world);
+            let changed = |path: &&PathBuf| before.get(*path) != after.get(*path);
+            let paths = before.keys().chain(after.keys()).filter(changed).cloned().collect();
+            let summary = world.take(told(paths));
             prop_assert_eq!(summary.problems, 0);
             world.assert_equals_force(&summary);
         }

@@ -20,7 +20,7 @@ const MAX_DEPTH: usize = 128;
 /// Looks after the folders that a scan hands over.
 pub(in crate::ops::snapshot) struct Partial<'o> {
     scan: PartialScan,
-    verdicts: Verdicts,
+    verdicts: Verdicts<'o>,
     excludes: &'o Excludes,
 }
 
@@ -28,7 +28,7 @@ impl<'o> Partial<'o> {
     /// For the folders of `increment`; the parent could not tell changes from `racy_from` on.
     pub(in crate::ops::snapshot) fn new(
         scan: &Scan,
-        increment: &Increment,
+        increment: &'o Increment,
         racy_from: Timestamp,
         excludes: &'o Excludes,
     ) -> Self {
@@ -50,7 +50,7 @@ impl<'o> Partial<'o> {
 struct Walk<'w, 'a, 'r> {
     feeder: &'w mut Feeder<'a, 'r>,
     scan: &'w mut PartialScan,
-    verdicts: &'w Verdicts,
+    verdicts: &'w Verdicts<'w>,
     excludes: &'w Excludes,
 }
 
@@ -61,6 +61,11 @@ enum Frame {
     Folders {
         folder: OpenFolder,
         left: Option<u32>,
+    },
+    /// All but what has these names is taken over.
+    Names {
+        folder: OpenFolder,
+        names: std::vec::IntoIter<Box<[u8]>>,
     },
 }
 
@@ -77,7 +82,7 @@ struct Listed {
 /// What follows a step in a folder.
 enum Next {
     Stay,
-    Enter(Frame),
+    Enter(Box<Frame>),
     Leave,
 }
 
@@ -90,6 +95,7 @@ impl Walk<'_, '_, '_> {
             let next = match frame {
                 Frame::Listed(listed) => self.step_listed(listed)?,
                 Frame::Folders { folder, left } => self.step_folders(folder, left)?,
+                Frame::Names { folder, names } => self.step_names(folder, names.next())?,
             };
             match next {
                 Next::Stay => {}
@@ -99,7 +105,7 @@ impl Walk<'_, '_, '_> {
                         "{place} holds too many folders in each other"
                     )));
                 }
-                Next::Enter(frame) => stack.push(frame),
+                Next::Enter(frame) => stack.push(*frame),
                 Next::Leave => {
                     stack.pop();
                 }
@@ -138,6 +144,7 @@ impl Walk<'_, '_, '_> {
             _ => return self.list(folder, true, None).map(Some),
         };
         match verdict {
+            Verdict::Everything => self.list(folder, true, None).map(Some),
             Verdict::List { verify } => self.list(folder, false, verify.then_some(*stat)).map(Some),
             Verdict::Folders => {
                 let left = self.scan.folders_in(&folder, stat);
@@ -145,18 +152,39 @@ impl Walk<'_, '_, '_> {
                     self.feeder.take_over(Bound::Within(&folder.path))?;
                     return Ok(None);
                 }
-                let mut problems = Vec::new();
-                match self.scan.open(folder.clone(), &mut problems) {
-                    Ok(folder) => Ok(Some(Frame::Folders { folder, left })),
-                    // Listing it says what is wrong.
-                    Err(_) => self.list(folder, false, None).map(Some),
-                }
+                self.open(folder, |folder| Frame::Folders { folder, left })
+            }
+            Verdict::Names(names) if names.is_empty() => {
+                self.feeder.take_over(Bound::Within(&folder.path))?;
+                Ok(None)
+            }
+            Verdict::Names(names) if names.iter().any(|name| self.excludes.depend_on(name)) => {
+                self.list(folder, true, None).map(Some)
+            }
+            Verdict::Names(names) => {
+                self.open(folder, |folder| Frame::Names { folder, names: names.into_iter() })
             }
         }
     }
 
+    fn open(
+        &mut self,
+        folder: Folder,
+        frame: impl FnOnce(OpenFolder) -> Frame,
+    ) -> Result<Option<Frame>, Stop> {
+        let mut problems = Vec::new();
+        // Where it cannot be opened, listing it says what is wrong.
+        let Ok(opened) = self.scan.open(folder.clone(), &mut problems) else {
+            return self.list(folder, false, None).map(Some);
+        };
+        problems.iter().for_each(|problem| self.feeder.source_problem(problem));
+        Ok(Some(frame(opened)))
+    }
+
     fn list(&mut self, folder: Folder, all: bool, verify: Option<Stat>) -> Result<Frame, Stop> {
         let mut listing = self.scan.list(&folder);
+        // What could not be looked at is missing for another reason.
+        let verify = verify.filter(|_| listing.problems.is_empty());
         while let Some(problem) = listing.problems.pop() {
             self.feeder.source_problem(&problem);
         }
@@ -206,7 +234,12 @@ impl Walk<'_, '_, '_> {
         let change = self.feeder.entry(&path, stat)?;
         let expected = match change {
             Change::Same => true,
-            Change::Modified => folder.is_some(),
+            // That it was linked or unlinked is another matter: where it is not seen, everything is
+            // looked at.
+            Change::Modified => {
+                let old = self.feeder.previous().last();
+                folder.is_some() || old.is_some_and(|(_, links)| links != stat.links)
+            }
             Change::New => false,
         };
         if !expected || self.feeder.previous().removed > removed {
@@ -216,7 +249,7 @@ impl Walk<'_, '_, '_> {
             Some(folder) => self.arrive(folder, stat, listed.all)?,
             None => None,
         };
-        Ok(frame.map_or(Next::Stay, Next::Enter))
+        Ok(frame.map_or(Next::Stay, |frame| Next::Enter(Box::new(frame))))
     }
 
     /// Something in the folder is not as it was. Where the rule says that it must be, the rule is
@@ -249,17 +282,32 @@ impl Walk<'_, '_, '_> {
         if let Some(left) = left {
             *left -= 1;
         }
-        let frame = match self.scan.look_at(folder, path::name(&path)) {
-            Ok(looked) => self.looked_at(folder, &path, &looked)?,
+        self.look_at(folder, &path)
+    }
+
+    fn step_names(&mut self, folder: &OpenFolder, name: Option<Box<[u8]>>) -> Result<Next, Stop> {
+        let Some(name) = name else {
+            self.feeder.take_over(Bound::Within(folder.path()))?;
+            return Ok(Next::Leave);
+        };
+        let path = join(folder.path(), &name);
+        self.feeder.take_over(Bound::Before(&path))?;
+        self.look_at(folder, &path)
+    }
+
+    /// Looks at an item of the folder, with which the parent goes on, if it has it.
+    fn look_at(&mut self, folder: &OpenFolder, path: &[u8]) -> Result<Next, Stop> {
+        let frame = match self.scan.look_at(folder, path::name(path)) {
+            Ok(looked) => self.looked_at(folder, path, &looked)?,
             Err(error) => {
                 if error.kind() != std::io::ErrorKind::NotFound {
-                    self.feeder.source_problem(&SourceError::at(&path, READ_ATTRIBUTES, error));
+                    self.feeder.source_problem(&SourceError::at(path, READ_ATTRIBUTES, error));
                 }
-                self.feeder.previous().drop_within(&path)?;
+                self.feeder.previous().drop_within(path)?;
                 None
             }
         };
-        Ok(frame.map_or(Next::Stay, Next::Enter))
+        Ok(frame.map_or(Next::Stay, |frame| Next::Enter(Box::new(frame))))
     }
 
     fn looked_at(
@@ -287,7 +335,7 @@ impl Walk<'_, '_, '_> {
 fn path_of(frame: Option<&Frame>) -> &[u8] {
     match frame {
         Some(Frame::Listed(listed)) => &listed.path,
-        Some(Frame::Folders { folder, .. }) => folder.path(),
+        Some(Frame::Folders { folder, .. } | Frame::Names { folder, .. }) => folder.path(),
         None => b"",
     }
 }
