@@ -3,11 +3,13 @@
 
 mod bytes;
 mod format;
+mod parity;
 mod restore;
 mod text;
 
 pub use bytes::{block, chunker};
 pub use format::{pack_footer, page, segment, snapshot_record};
+pub use parity::parity;
 pub use restore::restore_plan;
 pub use text::{config, key_slot, keys, names, with_hash};
 

@@ -14,11 +14,13 @@ use gabion::format::entry::{
 };
 use gabion::format::pack::{Footer, FooterChunk, Trailer};
 use gabion::format::page::{ContentChild, ContentPage, Leaf, PageRef, Upper};
+use gabion::format::parity::Layout;
 use gabion::format::segment::{self, SegmentPack};
 use gabion::format::snapshot::{
     self, Mark, Moment, RawBytes, Root, Session, Snapshot, SnapshotCounts, StreamRecord,
 };
 use gabion::id::{ChunkId, PackId, RepositoryId, SessionId, SnapshotId};
+use gabion::parity::encode;
 use gabion_fuzz::{keys, with_hash};
 
 fn main() {
@@ -29,6 +31,7 @@ fn main() {
     names();
     packs();
     pages();
+    parity();
     records();
     restores();
 }
@@ -128,6 +131,36 @@ fn packs() {
     };
     write("segment", "empty", &segment::encode(&[]));
     write("segment", "two", &segment::encode(&[pack(1), pack(9)]));
+}
+
+/// Packs with their parity: whole, damaged within the parity and beyond it, and damaged parity.
+fn parity() {
+    let pack: Vec<u8> = (0..1000u32).map(|n| (n * n).to_le_bytes()[1]).collect();
+    let layout = Layout::new(1000, 64, 4).expect("within the limits");
+    let read = |offset: u64, bytes: &mut [u8]| -> Result<(), std::convert::Infallible> {
+        let start = usize::try_from(offset).expect("a short pack");
+        bytes.copy_from_slice(&pack[start..start + bytes.len()]);
+        Ok(())
+    };
+    let Ok(parity) = encode(PackId([7; 16]), layout, read);
+    let object = parity.encode();
+    write("parity", "head", &parity.head.encode());
+    write("parity", "trailer", &object[object.len() - 8..]);
+    let seed = |name: &str, pack: &[u8], object: &[u8]| {
+        let len = u16::try_from(pack.len()).expect("a short pack").to_le_bytes();
+        write("parity", name, &[&len, pack, object].concat());
+    };
+    let hit = |bytes: &[u8], places: std::ops::Range<usize>| {
+        let mut bytes = bytes.to_vec();
+        bytes[places].iter_mut().for_each(|byte| *byte ^= 0xff);
+        bytes
+    };
+    seed("whole", &pack, &object);
+    seed("torn", &hit(&pack, 100..300), &object);
+    seed("lost", &hit(&pack, 100..600), &object);
+    seed("short", &pack[..900], &object);
+    seed("both", &hit(&pack, 100..200), &hit(&object, 300..310));
+    seed("second-head", &hit(&pack, 100..200), &hit(&object, 0..10));
 }
 
 fn entry(path: &[u8], kind: EntryKind) -> Entry {
