@@ -81,6 +81,10 @@ class Contestant:
         """Writes the newest STREAM to standard output."""
         raise NotImplementedError
 
+    def prune(self, keep):
+        """Forgets all snapshots but the newest `keep` and gives their space back; None where
+        there is no such command."""
+
     def check(self):
         """Verifies the repository with all of its data; None where there is no such command."""
         raise NotImplementedError
@@ -110,6 +114,10 @@ class Gabion(Contestant):
 
     def read_stream(self):
         return [self.program, "cat", f"latest:{STREAM}"]
+
+    def prune(self, keep):
+        # Forced, since without it a policy that removes most of a history is asked about.
+        return [self.program, "prune", "--keep-last", str(keep), "--force"]
 
     def check(self):
         return [self.program, "check", "--read-data"]
@@ -143,6 +151,9 @@ class Restic(Contestant):
     def read_stream(self):
         return [self.program, "dump", "latest", f"/{STREAM}"]
 
+    def prune(self, keep):
+        return [self.program, "forget", "--keep-last", str(keep), "--prune"]
+
     def check(self):
         return [self.program, "check", "--read-data"]
 
@@ -171,6 +182,9 @@ class Rustic(Contestant):
 
     def read_stream(self):
         return [self.program, "dump", f"latest:/{STREAM}"]
+
+    def prune(self, keep):
+        return [self.program, "forget", "--keep-last", str(keep), "--prune", "--instant-delete"]
 
     def check(self):
         return [self.program, "check", "--read-data"]
@@ -208,6 +222,10 @@ class Borg(Contestant):
 
     def read_stream(self):
         return [self.program, "extract", "--stdout", f"::{self.taken}", STREAM]
+
+    def prune(self, keep):
+        both = '"$1" prune --keep-last "$2" && "$1" compact'
+        return ["sh", "-c", both, "sh", self.program, str(keep)]
 
     def check(self):
         return [self.program, "check", "--verify-data"]
