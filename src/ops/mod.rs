@@ -11,6 +11,7 @@ pub mod diff;
 mod error;
 pub mod find;
 pub mod forget;
+mod gather;
 pub mod list;
 pub mod program;
 pub mod prune;

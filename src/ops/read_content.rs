@@ -3,17 +3,15 @@
 //! the caller works on the one before.
 
 use std::sync::mpsc::{Receiver, channel, sync_channel};
-use std::sync::{Mutex, PoisonError};
-
-use rayon::prelude::*;
 
 use super::OpError;
+use super::gather::{Gatherer, Wanted, wrong_chunk};
 use crate::crypto::ChunkKind;
 use crate::format::entry::{Content, ContentItem, Entry};
 use crate::format::path;
 use crate::id::ChunkId;
 use crate::repo::index::Location;
-use crate::repo::{ChunkReader, PackReader, Repository, RepositoryError};
+use crate::repo::{Repository, RepositoryError};
 use crate::tree::{ContentItems, PageReader};
 
 /// Plain bytes of the first batch: little, so that the first byte comes soon.
@@ -129,22 +127,11 @@ impl Batch {
 
 type NameFailure<'a> = dyn Fn(RepositoryError) -> OpError + 'a;
 
-/// A chunk's place in a batch and in the repository.
-struct Slot<'b> {
-    /// Position of its step in the batch.
-    step: usize,
-    id: ChunkId,
-    location: Location,
-    out: &'b mut [u8],
-    failure: Option<RepositoryError>,
-}
-
 /// Makes batches.
 struct Batches<'r> {
-    repository: &'r Repository,
     pages: PageReader<'r>,
     items: ContentItems,
-    unpackers: Mutex<Vec<(PackReader<'r>, Vec<u8>)>>,
+    gatherer: Gatherer<'r>,
     limit: usize,
     ended: bool,
 }
@@ -152,10 +139,9 @@ struct Batches<'r> {
 impl<'r> Batches<'r> {
     fn new(repository: &'r Repository, entry: &Entry) -> Self {
         Self {
-            repository,
             pages: PageReader::new(repository),
             items: ContentItems::new(&entry.content, entry.meta.size),
-            unpackers: Mutex::default(),
+            gatherer: Gatherer::up_to_first_failure(repository),
             limit: FIRST_BATCH,
             ended: false,
         }
@@ -190,7 +176,7 @@ impl<'r> Batches<'r> {
     /// The next batch, its bytes in `buffer`; sets `ended` with the last one.
     fn next(&mut self, buffer: Vec<u8>) -> Batch {
         let mut batch = Batch { bytes: buffer, ..Batch::default() };
-        let mut chunks: Vec<(usize, ChunkId, Location)> = Vec::new();
+        let mut chunks = Vec::new();
         let mut len = 0;
         while len < self.limit && batch.steps.len() < MAX_ITEMS {
             let item = match self.next_item() {
@@ -208,7 +194,7 @@ impl<'r> Batches<'r> {
             batch.steps.push(match item {
                 Item::Hole(hole) => Step::Hole(hole),
                 Item::Chunk(id, location) => {
-                    chunks.push((batch.steps.len(), id, location));
+                    chunks.push(Wanted { tag: batch.steps.len(), id, location });
                     len += location.len as usize;
                     Step::Data(location.len as usize)
                 }
@@ -216,7 +202,8 @@ impl<'r> Batches<'r> {
         }
         self.limit = (self.limit * 2).min(LARGEST_BATCH);
         batch.bytes.resize(len, 0);
-        if let Some((step, failure)) = self.fill(&mut batch.bytes, chunks) {
+        let failures = self.gatherer.fill(&mut batch.bytes, chunks);
+        if let Some((step, failure)) = failures.into_iter().min_by_key(|(step, _)| *step) {
             batch.steps.truncate(step);
             batch.failure = Some(failure);
             self.ended = true;
@@ -238,82 +225,6 @@ impl<'r> Batches<'r> {
             }
         })
     }
-
-    /// Fills `bytes` with the chunks, and gives the first step that failed.
-    fn fill(
-        &self,
-        bytes: &mut [u8],
-        chunks: Vec<(usize, ChunkId, Location)>,
-    ) -> Option<(usize, RepositoryError)> {
-        let mut rest = bytes;
-        let mut slots: Vec<Slot<'_>> = Vec::with_capacity(chunks.len());
-        for (step, id, location) in chunks {
-            let (out, tail) = std::mem::take(&mut rest).split_at_mut(location.len as usize);
-            rest = tail;
-            slots.push(Slot { step, id, location, out, failure: None });
-        }
-        slots.sort_unstable_by_key(|slot| {
-            (slot.location.pack, slot.location.block, slot.location.offset)
-        });
-        let block = |slot: &Slot<'_>| (slot.location.pack, slot.location.block);
-        let groups: Vec<_> = slots.chunk_by_mut(|a, b| block(a) == block(b)).collect();
-        groups.into_par_iter().for_each(|group| self.fill_from_block(group));
-        let failed = slots.into_iter().filter_map(|slot| Some((slot.step, slot.failure?)));
-        failed.min_by_key(|(step, _)| *step)
-    }
-
-    /// Decodes the one block of all `slots`.
-    fn fill_from_block(&self, slots: &mut [Slot<'_>]) {
-        let unpacker = self.unpackers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let (mut packs, mut plain) =
-            unpacker.unwrap_or_else(|| (PackReader::new(self.repository), Vec::new()));
-        let read = packs.block(&slots[0].location, &mut plain);
-        let copied = read.is_ok() && self.copy_out(&plain, slots);
-        self.unpackers.lock().unwrap_or_else(PoisonError::into_inner).push((packs, plain));
-        if copied {
-            return;
-        }
-        slots.sort_unstable_by_key(|slot| slot.step);
-        match read {
-            Err(error) if !error.is_damage() => slots[0].failure = Some(error),
-            _ => self.fill_from_elsewhere(slots),
-        }
-    }
-
-    /// Copies verified chunks out of their block; whether all were as they should be.
-    fn copy_out(&self, plain: &[u8], slots: &mut [Slot<'_>]) -> bool {
-        let mut verified: Option<(u32, ChunkId)> = None;
-        slots.iter_mut().all(|slot| {
-            let start = slot.location.offset as usize;
-            let Some(bytes) = plain.get(start..start + slot.out.len()) else { return false };
-            // A chunk that a content repeats lies next to itself here.
-            if verified != Some((slot.location.offset, slot.id)) {
-                if self.repository.keys().chunk_id(ChunkKind::Content, bytes) != slot.id {
-                    return false;
-                }
-                verified = Some((slot.location.offset, slot.id));
-            }
-            slot.out.copy_from_slice(bytes);
-            true
-        })
-    }
-
-    /// Chunk by chunk, from whichever pack holds a sound one; stops at the first that none holds.
-    fn fill_from_elsewhere(&self, slots: &mut [Slot<'_>]) {
-        let (mut reader, mut bytes) = (ChunkReader::new(self.repository), Vec::new());
-        for slot in slots {
-            bytes.clear();
-            let read = reader.read(ChunkKind::Content, &slot.id, &mut bytes);
-            match read {
-                Ok(()) if bytes.len() == slot.out.len() => slot.out.copy_from_slice(&bytes),
-                Ok(()) => slot.failure = Some(wrong_chunk(&slot.id)),
-                Err(error) => slot.failure = Some(error),
-            }
-            if slot.failure.is_some() {
-                return;
-            }
-        }
-    }
 }
 
 enum Item {
@@ -324,11 +235,4 @@ enum Item {
 /// A buffer that the caller is done with, or a new one.
 fn next_spare(spare: &Receiver<Vec<u8>>) -> Vec<u8> {
     spare.try_recv().unwrap_or_default()
-}
-
-fn wrong_chunk(id: &ChunkId) -> RepositoryError {
-    RepositoryError::Damaged {
-        object: format!("chunk {id}"),
-        reason: "it is not of the length or kind that its content says".to_owned(),
-    }
 }

@@ -133,7 +133,7 @@ impl TargetFile {
 }
 
 fn before(parent: &Parent) -> Before {
-    if parent.gives_acl { Before::Anything } else { Before::Nothing }
+    if parent.gives_acl() { Before::Anything } else { Before::Nothing }
 }
 
 /// A new file. O_EXCL makes sure of that: what exists is never opened, let alone truncated, and a

@@ -149,11 +149,17 @@ impl TargetFolder {
         meta: &Metadata,
         policy: &MetadataPolicy,
     ) -> Result<Applied, TargetError> {
-        self.within(path, "finish the folder", |parent, name| {
-            with_node(parent, name, EntryKind::Directory, |node, stat| {
-                Ok(apply(node, stat, meta, policy, &self.owners, Before::Anything))
-            })
-        })
+        const ACTION: &str = "finish the folder";
+        self.check(path, ACTION)?;
+        let finished = self.resolver.in_folder(path, |folder| {
+            let (node, stat) = (folder.node(), rustix::fs::fstat(folder)?);
+            if stat.st_nlink == 0 {
+                // An old handle of a folder that was removed since.
+                return Err(Errno::NOENT.into());
+            }
+            Ok(apply(&node, &stat, meta, policy, &self.owners, Before::Anything))
+        });
+        finished.map_err(|error| TargetError::new(self.full(path), ACTION, error))
     }
 
     /// Gives the target itself the metadata of a folder, once nothing more is put into it.

@@ -21,7 +21,7 @@ use crate::format::entry::EntryKind;
 const MAX_XATTR_LEN: usize = 16 << 20;
 
 /// The extended attribute that holds the ACL which a folder gives to what is made in it.
-const DEFAULT_ACL: &str = "system.posix_acl_default";
+const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
 /// A way to one item.
 pub(super) enum Node<'a> {
@@ -149,12 +149,11 @@ fn name_below(folder: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
 }
 
 /// Whether what is made in `folder` gets an ACL from it. Assumed where it cannot be found out.
-pub(super) fn has_default_acl(folder: BorrowedFd<'_>) -> bool {
+pub(super) fn has_default_acl(folder: &Node<'_>) -> bool {
     if cfg!(not(target_os = "linux")) {
         return false;
     }
-    let answer = getxattr(handle_name(folder), DEFAULT_ACL, &mut [0; 4]);
-    !matches!(answer, Err(Errno::NODATA | Errno::OPNOTSUPP))
+    !matches!(folder.xattr(DEFAULT_ACL), Err(Errno::NODATA | Errno::OPNOTSUPP))
 }
 
 /// Gives the item `name` of `parent` to `work`.

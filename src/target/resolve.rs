@@ -1,16 +1,16 @@
 //! Finds the folder that holds an entry, from the handle of the target folder, without following
 //! a single symbolic link.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::node;
+use super::node::{self, Node};
 use crate::format::path;
 
 /// Longest relative path given to the kernel at once; its own limit is 4096 with the end mark.
@@ -23,18 +23,32 @@ pub(super) const HANDLE: OFlags = OFlags::PATH;
 #[cfg(not(target_os = "linux"))]
 pub(super) const HANDLE: OFlags = OFlags::RDONLY;
 
+/// Most folders that a thread holds open: those of a path that it is in, the outermost given up
+/// first.
+const HELD: usize = 8;
+
 /// A folder that entries are made in.
 #[derive(Debug)]
 pub(super) struct Parent {
     fd: OwnedFd,
-    /// What is made in it gets an ACL that nobody asked for, which has to be taken off again.
-    pub(super) gives_acl: bool,
+    /// Whether the handle serves for more than reaching what is in the folder.
+    is_open: bool,
+    gives_acl: OnceLock<bool>,
 }
 
 impl Parent {
-    fn new(fd: OwnedFd) -> Self {
-        let gives_acl = node::has_default_acl(fd.as_fd());
-        Self { fd, gives_acl }
+    fn new(fd: OwnedFd, is_open: bool) -> Self {
+        Self { fd, is_open, gives_acl: OnceLock::new() }
+    }
+
+    /// What is made in it gets an ACL that nobody asked for, which has to be taken off again.
+    pub(super) fn gives_acl(&self) -> bool {
+        *self.gives_acl.get_or_init(|| node::has_default_acl(&self.node()))
+    }
+
+    /// The folder itself.
+    pub(super) fn node(&self) -> Node<'_> {
+        if self.is_open { Node::Open(self.fd.as_fd()) } else { Node::Pinned(self.fd.as_fd()) }
     }
 }
 
@@ -44,8 +58,8 @@ impl AsFd for Parent {
     }
 }
 
-/// Opens folders below one handle. Each thread's last folder stays open, because entries come
-/// folder by folder.
+/// Opens folders below one handle. Each thread holds the last folders of the path that it is in,
+/// because entries come folder by folder: the next one is mostly a single step away.
 ///
 /// A folder that somebody moves away while it is being filled goes on being filled where it now
 /// is; whatever is put in its place is never written through.
@@ -55,19 +69,46 @@ pub(super) struct Resolver {
     /// Whether the kernel resolves whole paths without following links. It may be too old, or a
     /// sandbox may forbid the call.
     whole_paths: bool,
-    last: Mutex<HashMap<ThreadId, LastFolder>>,
+    ways: Mutex<HashMap<ThreadId, Way>>,
 }
 
-#[derive(Debug)]
-struct LastFolder {
-    path: Box<[u8]>,
-    parent: Arc<Parent>,
+/// Folders that a thread holds, each in the one before it (perhaps some levels down).
+#[derive(Debug, Default)]
+struct Way {
+    /// Path of the last.
+    path: Vec<u8>,
+    /// With the lengths of their paths.
+    held: VecDeque<(usize, Arc<Parent>)>,
+}
+
+impl Way {
+    /// Gives up what does not lead to `folder`, and says how much of `folder` the rest covers.
+    fn go_back_towards(&mut self, folder: &[u8]) -> usize {
+        while let Some((len, _)) = self.held.back() {
+            if path::is_within(folder, &self.path[..*len]) {
+                break;
+            }
+            self.held.pop_back();
+        }
+        let len = self.held.back().map_or(0, |(len, _)| *len);
+        self.path.truncate(len);
+        len
+    }
+
+    fn go_on(&mut self, to: &[u8], folder: Parent) {
+        if self.held.len() == HELD {
+            self.held.pop_front();
+        }
+        self.path.clear();
+        self.path.extend_from_slice(to);
+        self.held.push_back((to.len(), Arc::new(folder)));
+    }
 }
 
 impl Resolver {
     pub(super) fn new(root: OwnedFd) -> Self {
         let whole_paths = resolves_whole_paths(root.as_fd());
-        Self { root: Arc::new(Parent::new(root)), whole_paths, last: Mutex::default() }
+        Self { root: Arc::new(Parent::new(root, true)), whole_paths, ways: Mutex::default() }
     }
 
     /// One that behaves as on a system without `openat2`.
@@ -80,9 +121,8 @@ impl Resolver {
         &self.root
     }
 
-    /// Does `work` in the folder that holds `path`, with the last component of `path`. It is done
-    /// again when something is missing and the folder's handle was an old one: the folder may have
-    /// been removed and made anew since.
+    /// Does `work` in the folder that holds `path`, with the last component of `path`; as
+    /// [`Self::in_folder`] does.
     ///
     /// `path` must have passed [`path::problem`].
     pub(super) fn within<T>(
@@ -90,54 +130,91 @@ impl Resolver {
         path: &[u8],
         work: impl Fn(&Parent, &[u8]) -> io::Result<T>,
     ) -> io::Result<T> {
-        let (folder, name) = (path::parent(path), path::name(path));
+        let name = path::name(path);
+        self.in_folder(path::parent(path), |parent| work(parent, name))
+    }
+
+    /// Does `work` in `folder` (empty: the target itself). It is done again when something is
+    /// missing and a handle on the way was an old one: the folder may have been removed and made
+    /// anew since.
+    ///
+    /// `folder` must be empty or have passed [`path::problem`].
+    pub(super) fn in_folder<T>(
+        &self,
+        folder: &[u8],
+        work: impl Fn(&Parent) -> io::Result<T>,
+    ) -> io::Result<T> {
         if folder.is_empty() {
-            return work(&self.root, name);
+            return work(&self.root);
         }
-        if let Some(parent) = self.remembered(folder) {
-            match work(&parent, name) {
-                Err(error) if Errno::from_io_error(&error) == Some(Errno::NOENT) => {}
-                done => return done,
+        let thread = thread::current().id();
+        let mut way = self.ways().remove(&thread).unwrap_or_default();
+        let is_old = way.go_back_towards(folder) > 0;
+        let mut done = self.go(&mut way, folder).and_then(|parent| work(&parent));
+        let is_missing = |error| Errno::from_io_error(error) == Some(Errno::NOENT);
+        if is_old && done.as_ref().is_err_and(is_missing) {
+            way = Way::default();
+            done = self.go(&mut way, folder).and_then(|parent| work(&parent));
+        }
+        self.ways().insert(thread, way);
+        done
+    }
+
+    fn ways(&self) -> std::sync::MutexGuard<'_, HashMap<ThreadId, Way>> {
+        self.ways.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes on to `folder`, with the way leading towards it already.
+    fn go(&self, way: &mut Way, folder: &[u8]) -> io::Result<Arc<Parent>> {
+        loop {
+            let (covered, from) = match way.held.back() {
+                Some((len, held)) => (*len, Arc::clone(held)),
+                None => (0, Arc::clone(&self.root)),
+            };
+            if covered == folder.len() {
+                return Ok(from);
             }
+            let rest = &folder[covered + usize::from(covered > 0)..];
+            // The last levels one by one, so that they are at hand for what comes next.
+            let slashes = || rest.iter().enumerate().filter(|&(_, &byte)| byte == b'/');
+            let at_once = slashes().rev().nth(HELD - 1).or_else(|| slashes().next());
+            let step = at_once.map_or(rest.len(), |(at, _)| at);
+            let next = self.open_folder(from.as_fd(), &rest[..step])?;
+            way.go_on(&folder[..folder.len() - rest.len() + step], next);
         }
-        work(&*self.open_parent(folder)?, name)
     }
 
-    fn remembered(&self, folder: &[u8]) -> Option<Arc<Parent>> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = last.get(&thread::current().id())?;
-        (*last.path == *folder).then(|| Arc::clone(&last.parent))
-    }
-
-    fn open_parent(&self, folder: &[u8]) -> io::Result<Arc<Parent>> {
-        let parent = Arc::new(Parent::new(self.open_folder(folder)?));
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = LastFolder { path: folder.into(), parent: Arc::clone(&parent) };
-        last.insert(thread::current().id(), kept);
-        Ok(parent)
-    }
-
-    fn open_folder(&self, folder: &[u8]) -> Result<OwnedFd, Errno> {
+    /// Opens the folder that is `rest` below `base`.
+    fn open_folder(&self, base: BorrowedFd<'_>, mut rest: &[u8]) -> Result<Parent, Errno> {
         let mut reached: Option<OwnedFd> = None;
-        let mut rest = folder;
         while rest.len() > PIECE {
             let slash = rest[..PIECE].iter().rposition(|&byte| byte == b'/');
             let slash = slash.ok_or(Errno::NAMETOOLONG)?;
-            let base = reached.as_ref().map_or(self.root.as_fd(), AsFd::as_fd);
-            reached = Some(self.descend(base, &rest[..slash])?);
+            let base = reached.as_ref().map_or(base, AsFd::as_fd);
+            reached = Some(self.descend(base, &rest[..slash], HANDLE)?);
             rest = &rest[slash + 1..];
         }
-        self.descend(reached.as_ref().map_or(self.root.as_fd(), AsFd::as_fd), rest)
+        let base = reached.as_ref().map_or(base, AsFd::as_fd);
+        match self.descend(base, rest, OFlags::RDONLY) {
+            // To reach what is in it takes no right to list it.
+            Err(Errno::ACCESS) => Ok(Parent::new(self.descend(base, rest, HANDLE)?, false)),
+            opened => Ok(Parent::new(opened?, true)),
+        }
     }
 
     /// Opens the folder `piece`, short enough for one call, below `base`.
-    fn descend(&self, base: BorrowedFd<'_>, piece: &[u8]) -> Result<OwnedFd, Errno> {
+    fn descend(
+        &self,
+        base: BorrowedFd<'_>,
+        piece: &[u8],
+        access: OFlags,
+    ) -> Result<OwnedFd, Errno> {
         #[cfg(target_os = "linux")]
         if self.whole_paths {
-            return open_whole(base, piece);
+            return open_whole(base, piece, access);
         }
         debug_assert!(!self.whole_paths, "only Linux has the call");
-        open_by_component(base, piece)
+        open_by_component(base, piece, access)
     }
 
     /// Opens the folder `name` of `folder` for listing and emptying it. Refuses one that another
@@ -165,15 +242,15 @@ fn resolution() -> rustix::fs::ResolveFlags {
 }
 
 #[cfg(target_os = "linux")]
-fn open_whole(base: BorrowedFd<'_>, piece: &[u8]) -> Result<OwnedFd, Errno> {
+fn open_whole(base: BorrowedFd<'_>, piece: &[u8], access: OFlags) -> Result<OwnedFd, Errno> {
     // No O_NOFOLLOW: with it a link at the end would be told of as "no folder".
-    let flags = HANDLE | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = access | OFlags::DIRECTORY | OFlags::CLOEXEC;
     retry_on_intr(|| rustix::fs::openat2(base, piece, flags, Mode::empty(), resolution()))
 }
 
 #[cfg(target_os = "linux")]
 fn resolves_whole_paths(root: BorrowedFd<'_>) -> bool {
-    open_whole(root, b".").is_ok()
+    open_whole(root, b".", HANDLE).is_ok()
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -181,10 +258,13 @@ fn resolves_whole_paths(_root: BorrowedFd<'_>) -> bool {
     false
 }
 
-fn open_by_component(base: BorrowedFd<'_>, piece: &[u8]) -> Result<OwnedFd, Errno> {
-    let flags = HANDLE | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+/// Holds the last folder with `access`, and those on the way to it only to get there.
+fn open_by_component(base: BorrowedFd<'_>, piece: &[u8], access: OFlags) -> Result<OwnedFd, Errno> {
     let mut reached: Option<OwnedFd> = None;
-    for name in piece.split(|&byte| byte == b'/') {
+    let mut names = piece.split(|&byte| byte == b'/').peekable();
+    while let Some(name) = names.next() {
+        let access = if names.peek().is_some() { HANDLE } else { access };
+        let flags = access | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = reached.as_ref().map_or(base, AsFd::as_fd);
         match retry_on_intr(|| openat(folder, name, flags, Mode::empty())) {
             Ok(next) => reached = Some(next),

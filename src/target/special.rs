@@ -99,7 +99,7 @@ impl TargetFolder {
         meta: &Metadata,
         policy: &MetadataPolicy,
     ) -> io::Result<Applied> {
-        let before = if parent.gives_acl && kind != EntryKind::Symlink {
+        let before = if parent.gives_acl() && kind != EntryKind::Symlink {
             Before::Anything
         } else {
             Before::Nothing

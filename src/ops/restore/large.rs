@@ -1,4 +1,5 @@
-//! The contents of a window: every needed block decoded once, in pack order, on all cores.
+//! Files that are filled piece by piece: every block that holds pieces is decoded once for a
+//! window, in pack order, on all cores.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -8,39 +9,41 @@ use rayon::prelude::*;
 use super::Restore;
 use crate::crypto::ChunkKind;
 use crate::event::Event;
-use crate::format::entry::{Entry, EntryKind, Metadata};
+use crate::format::entry::Metadata;
 use crate::id::ChunkId;
 use crate::ops::OpError;
 use crate::repo::index::Location;
 use crate::repo::{ChunkReader, PackReader, RepositoryError};
 use crate::target::TargetFile;
 
-/// A file of a window.
-pub(super) struct WindowFile {
+/// A file that is filled piece by piece, by several threads and perhaps in several windows.
+pub(super) struct LargeFile {
     path: Box<[u8]>,
     meta: Metadata,
     replace: bool,
-    /// Open when it comes in several pieces.
+    /// From its beginning until all of it came.
     open: RwLock<Option<TargetFile>>,
-    in_one_piece: bool,
     /// Bytes that are still to come.
     left: AtomicU64,
     failed: AtomicBool,
 }
 
-impl WindowFile {
-    /// A file of a single chunk: made and written at once.
-    pub(super) fn in_one_piece(path: Box<[u8]>, meta: Metadata, replace: bool) -> Self {
+impl LargeFile {
+    pub(super) fn new(path: Box<[u8]>, meta: Metadata, replace: bool) -> Self {
         let left = AtomicU64::new(meta.size);
-        let (open, failed) = (RwLock::default(), AtomicBool::new(false));
-        Self { path, meta, replace, open, in_one_piece: true, left, failed }
+        Self { path, meta, replace, open: RwLock::default(), left, failed: AtomicBool::new(false) }
     }
 
-    /// A file that is filled piece by piece.
-    pub(super) fn in_pieces(path: Box<[u8]>, meta: Metadata, open: TargetFile) -> Self {
-        let left = AtomicU64::new(meta.size);
-        let (open, failed) = (RwLock::new(Some(open)), AtomicBool::new(false));
-        Self { path, meta, replace: false, open, in_one_piece: false, left, failed }
+    pub(super) fn size(&self) -> u64 {
+        self.meta.size
+    }
+
+    /// It cannot be had for this reason, which is reported once.
+    pub(super) fn damaged(&self, restore: &Restore<'_>, error: &RepositoryError) {
+        if !self.failed.load(Ordering::Relaxed) {
+            restore.damage(&self.path, error);
+            self.fail(restore);
+        }
     }
 
     fn fail(&self, restore: &Restore<'_>) {
@@ -48,29 +51,37 @@ impl WindowFile {
             return;
         }
         // What is there of it is not what the snapshot holds: better nothing.
-        self.open.write().unwrap_or_else(PoisonError::into_inner).take();
-        if !self.in_one_piece
+        let begun = self.open.write().unwrap_or_else(PoisonError::into_inner).take();
+        if begun.is_some()
             && let Ok(target) = restore.target()
         {
             let _ = target.remove(&self.path);
         }
     }
 
-    fn write(&self, restore: &Restore<'_>, offset: u64, bytes: &[u8]) -> Result<(), OpError> {
-        let policy = &restore.options.policy;
+    fn begin(&self, restore: &Restore<'_>) -> Result<(), OpError> {
         if self.failed.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let written = if self.in_one_piece {
-            let target = restore.target()?;
-            target
-                .write_small(&self.path, &self.meta, bytes, policy, self.replace)
-                .map(|applied| restore.made(applied))
-        } else {
-            match &*self.open.read().unwrap_or_else(PoisonError::into_inner) {
-                Some(open) => open.write_at(offset, bytes),
-                None => Ok(()),
+        match restore.target()?.begin_file(&self.path, self.meta.size, self.replace) {
+            Ok(open) => {
+                *self.open.write().unwrap_or_else(PoisonError::into_inner) = Some(open);
+                if self.meta.size == 0 { self.came(restore, 0) } else { Ok(()) }
             }
+            Err(error) => {
+                self.fail(restore);
+                restore.one_entry_only(&self.path, error)
+            }
+        }
+    }
+
+    fn write(&self, restore: &Restore<'_>, offset: u64, bytes: &[u8]) -> Result<(), OpError> {
+        if self.failed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let written = match &*self.open.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(open) => open.write_at(offset, bytes),
+            None => Ok(()),
         };
         if let Err(error) = written {
             self.fail(restore);
@@ -83,8 +94,7 @@ impl WindowFile {
 
     /// Notes that `len` bytes need not be waited for any more; finishes the file with the last.
     fn came(&self, restore: &Restore<'_>, len: u64) -> Result<(), OpError> {
-        let before = self.left.fetch_sub(len, Ordering::AcqRel);
-        if before != len || self.in_one_piece {
+        if self.left.fetch_sub(len, Ordering::AcqRel) != len {
             return Ok(());
         }
         let open = self.open.write().unwrap_or_else(PoisonError::into_inner).take();
@@ -98,83 +108,35 @@ impl WindowFile {
 }
 
 /// A chunk and where it goes.
-struct Piece {
+pub(super) struct Piece {
     place: Location,
     id: ChunkId,
     file: usize,
     offset: u64,
 }
 
-/// A file whose bytes are at hand.
-pub(super) struct WholeFile {
-    pub(super) path: Box<[u8]>,
-    pub(super) meta: Metadata,
-    pub(super) bytes: Box<[u8]>,
-    pub(super) replace: bool,
-}
-
-/// One more name of a file.
-pub(super) struct FurtherName {
-    pub(super) first: Box<[u8]>,
-    pub(super) further: Box<[u8]>,
-}
-
-/// A bounded amount of work.
+/// The large files of a window, and what of their content comes with it.
 #[derive(Default)]
-pub(super) struct Window {
-    files: Vec<Arc<WindowFile>>,
-    pieces: Vec<Piece>,
-    pub(super) open_files: usize,
-    pub(super) whole: Vec<WholeFile>,
-    /// Symbolic links, pipes and devices.
-    pub(super) specials: Vec<Entry>,
-    pub(super) links: Vec<FurtherName>,
-    /// Folders that nothing more goes into.
-    pub(super) folders: Vec<(Box<[u8]>, Metadata)>,
+pub(super) struct LargeFiles {
+    files: Vec<Arc<LargeFile>>,
+    pub(super) pieces: Vec<Piece>,
+    /// Nothing has to be written for a hole: the number of its file, and its length.
+    holes: Vec<(usize, u64)>,
 }
 
-impl Window {
-    pub(super) fn add(&mut self, file: WindowFile) -> usize {
-        self.open_files += usize::from(!file.in_one_piece);
-        self.add_shared(Arc::new(file))
-    }
-
-    pub(super) fn add_shared(&mut self, file: Arc<WindowFile>) -> usize {
+impl LargeFiles {
+    /// Adds a file, and gives its number.
+    pub(super) fn add(&mut self, file: Arc<LargeFile>) -> usize {
         self.files.push(file);
         self.files.len() - 1
     }
 
-    pub(super) fn share(&self, file: usize) -> Arc<WindowFile> {
-        Arc::clone(&self.files[file])
-    }
-
-    pub(super) fn size_of(&self, file: usize) -> u64 {
-        self.files[file].meta.size
-    }
-
-    pub(super) fn path_of(&self, file: usize) -> &[u8] {
-        &self.files[file].path
-    }
-
-    pub(super) fn fail(&self, file: usize) {
-        self.files[file].failed.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn piece_count(&self) -> usize {
-        self.pieces.len()
-    }
-
-    pub(super) fn entry_count(&self) -> usize {
+    pub(super) fn open_files(&self) -> usize {
         self.files.len()
-            + self.whole.len()
-            + self.specials.len()
-            + self.links.len()
-            + self.folders.len()
     }
 
-    /// Nothing has to be written for a hole.
-    pub(super) fn hole(&self, restore: &Restore<'_>, file: usize, len: u64) -> Result<(), OpError> {
-        self.files[file].came(restore, len)
+    pub(super) fn hole(&mut self, file: usize, len: u64) {
+        self.holes.push((file, len));
     }
 
     /// Adds a chunk of a file; one that is nowhere makes the file fail.
@@ -185,66 +147,30 @@ impl Window {
         place: Option<Location>,
         id: ChunkId,
         offset: u64,
-        len: u32,
-    ) -> Result<(), OpError> {
-        let found = place.filter(|place| place.len == len && place.kind == ChunkKind::Content);
-        let Some(place) = found else {
-            if !self.files[file].failed.load(Ordering::Relaxed) {
-                restore.damage(&self.files[file].path, &RepositoryError::MissingChunk(id));
-                self.files[file].fail(restore);
-            }
-            return Ok(());
-        };
-        self.pieces.push(Piece { place, id, file, offset });
-        Ok(())
+    ) {
+        match place {
+            Some(place) => self.pieces.push(Piece { place, id, file, offset }),
+            None => self.files[file].damaged(restore, &RepositoryError::MissingChunk(id)),
+        }
     }
 
-    /// Does the work.
-    pub(super) fn restore(
-        mut self,
-        restore: &Restore<'_>,
-        pool: &rayon::ThreadPool,
-    ) -> Result<(), OpError> {
-        let entries = self.entry_count() as u64;
+    /// Makes the file with this number, all of it holes.
+    pub(super) fn begin(&self, restore: &Restore<'_>, number: usize) -> Result<(), OpError> {
+        self.files[number].begin(restore)
+    }
+
+    /// Fills the files, which were begun, on the threads of the pool that it is called in.
+    pub(super) fn write(&mut self, restore: &Restore<'_>) -> Result<(), OpError> {
         self.pieces.sort_unstable_by_key(|piece| {
             (piece.place.pack, piece.place.block, piece.place.offset)
         });
         let readers = Readers::new(restore);
-        pool.install(|| {
-            self.whole.par_iter().try_for_each(|WholeFile { path, meta, bytes, replace }| {
-                let policy = &restore.options.policy;
-                match restore.target()?.write_small(path, meta, bytes, policy, *replace) {
-                    Ok(applied) => restore.made(applied),
-                    Err(error) => restore.one_entry_only(path, error)?,
-                }
-                restore.counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                Ok::<(), OpError>(())
-            })?;
-            let blocks: Vec<&[Piece]> = self
-                .pieces
-                .chunk_by(|a, b| (a.place.pack, a.place.block) == (b.place.pack, b.place.block))
-                .collect();
-            blocks.par_iter().try_for_each(|pieces| self.write_block(restore, &readers, pieces))
-        })?;
-        for entry in &self.specials {
-            make_special(restore, entry)?;
-        }
-        for FurtherName { first, further } in &self.links {
-            let target = restore.target()?;
-            let linked = target.remove(further).and_then(|_| target.make_hard_link(first, further));
-            match linked {
-                Ok(()) => Restore::count(&restore.counters.restored),
-                Err(error) => restore.one_entry_only(further, error)?,
-            }
-        }
-        for (path, meta) in &self.folders {
-            match restore.target()?.finish_folder(path, meta, &restore.options.policy) {
-                Ok(applied) => restore.made(applied),
-                Err(error) => restore.one_entry_only(path, error)?,
-            }
-        }
-        restore.repository.observer().event(Event::Progress { items: entries, bytes: 0 });
-        Ok(())
+        let blocks: Vec<&[Piece]> = self
+            .pieces
+            .chunk_by(|a, b| (a.place.pack, a.place.block) == (b.place.pack, b.place.block))
+            .collect();
+        blocks.par_iter().try_for_each(|pieces| self.write_block(restore, &readers, pieces))?;
+        self.holes.iter().try_for_each(|&(file, len)| self.files[file].came(restore, len))
     }
 
     fn write_block(
@@ -289,31 +215,12 @@ impl Window {
         match read {
             Ok(()) => file.write(restore, piece.offset, &bytes),
             Err(error) if error.is_damage() => {
-                if !file.failed.load(Ordering::Relaxed) {
-                    restore.damage(&file.path, &error);
-                    file.fail(restore);
-                }
+                file.damaged(restore, &error);
                 Ok(())
             }
             Err(error) => Err(error.into()),
         }
     }
-}
-
-fn make_special(restore: &Restore<'_>, entry: &Entry) -> Result<(), OpError> {
-    let (target, policy) = (restore.target()?, &restore.options.policy);
-    let made = match entry.meta.kind {
-        EntryKind::Symlink => {
-            target.make_symlink(&entry.path, &entry.meta.target, &entry.meta, policy)
-        }
-        EntryKind::Fifo => target.make_fifo(&entry.path, &entry.meta, policy),
-        _ => target.make_device(&entry.path, &entry.meta, policy),
-    };
-    match made {
-        Ok(applied) => restore.made(applied),
-        Err(error) => restore.one_entry_only(&entry.path, error)?,
-    }
-    Ok(())
 }
 
 /// Readers that threads take and give back: making one is not free.

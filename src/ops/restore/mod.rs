@@ -1,20 +1,27 @@
 //! Restoring: what a snapshot holds, into a folder.
 //!
-//! The tree is walked in path order and cut into windows of bounded size. Within a window folders
-//! are made first, then every needed block is read and decoded once, in pack order, on all cores,
-//! its chunks verified and written where they belong; then links, pipes and devices; then the
-//! metadata of the folders that are complete. When what one folder holds goes into a target that
-//! was new or empty, the target gets that folder's metadata in the end. Everything at the target goes through a
-//! [`TargetFolder`], which never leaves it, whatever the snapshot says.
+//! The tree is walked in path order and cut into windows of bounded size; one is worked off while
+//! the walk gathers the next. For a window, every block that holds some of its small contents is
+//! read and decoded once, in pack order, on all cores, and its chunks are verified. Then threads
+//! go through parts of the window in path order: they make folders, write files, and finish the
+//! folders that are complete. Large files are filled after that, then come links, pipes and
+//! devices, and the metadata of the folders that had to wait. When what one folder holds goes into
+//! a target that was new or empty, the target gets that folder's metadata in the end. Everything
+//! at the target goes through a [`TargetFolder`], which never leaves it, whatever the snapshot
+//! says.
 
-mod content;
 mod filter;
+mod folders;
+mod large;
 mod options;
+mod steps;
 mod verify;
 mod walk;
+mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
 
 pub use options::{Overwrite, RestoreOptions, RestoreSummary};
 
@@ -22,6 +29,7 @@ use crate::event::{Event, Problem};
 use crate::format::entry::Metadata;
 use crate::format::path;
 use crate::ops::OpError;
+use crate::ops::gather::Gatherer;
 use crate::repo::{Repository, RepositoryError};
 use crate::target::{Applied, TargetError, TargetErrorKind, TargetFolder};
 use options::Counters;
@@ -50,7 +58,7 @@ pub fn restore(
         repository.observer().event(Event::Total { items, bytes });
     }
     repository.observer().event(Event::Phase("restoring"));
-    let top = walk::Walk::new(&restore, &pool)?.run()?.filter(|_| was_empty && !options.dry_run);
+    let top = walk_and_write(&restore, &pool)?.filter(|_| was_empty && !options.dry_run);
     if let Some(top) = &top {
         restore.finish_top(top)?;
     }
@@ -62,6 +70,24 @@ pub fn restore(
         verify::verify(&restore, &pool, top.as_ref())?;
     }
     Ok(restore.counters.summary())
+}
+
+/// Walks the tree, and does the work of one window while the walk gathers the next.
+fn walk_and_write(
+    restore: &Restore<'_>,
+    pool: &rayon::ThreadPool,
+) -> Result<Option<Metadata>, OpError> {
+    std::thread::scope(|scope| {
+        let (sender, windows) = sync_channel::<window::Window>(0);
+        let writer = scope.spawn(move || {
+            let gatherer = Gatherer::of_all(restore.repository);
+            windows.iter().try_for_each(|window| window.restore(restore, pool, &gatherer))
+        });
+        let walked = walk::Walk::new(restore, sender).and_then(walk::Walk::run);
+        // When writing failed, the walk found nobody to take its windows.
+        writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        walked
+    })
 }
 
 /// Opens or makes the target, and says whether there is nothing in it. A dry run makes nothing, so

@@ -1,32 +1,31 @@
 //! The walk of a restore: decides what happens to each entry and gathers windows of work.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
-use super::content::{FurtherName, WholeFile, Window, WindowFile};
 use super::filter::Filter;
+use super::folders::Folder;
+use super::large::LargeFile;
+use super::steps::{SmallContent, Step};
+use super::window::{FurtherName, Window};
 use super::{Overwrite, Restore};
+use crate::crypto::ChunkKind;
 use crate::event::Event;
 use crate::format::entry::{Content, ContentItem, Entry, EntryKind, Metadata};
 use crate::format::path;
+use crate::id::ChunkId;
 use crate::ops::OpError;
-use crate::target::{Existing, TargetErrorKind};
+use crate::ops::gather::Wanted;
+use crate::repo::RepositoryError;
+use crate::repo::index::Location;
+use crate::target::Existing;
 use crate::tree::{ContentItems, Cursor, PageReader};
 
-/// Entries and pieces of content that a window holds: a few megabytes of memory.
-const WINDOW_ENTRIES: usize = 32 << 10;
-const WINDOW_PIECES: usize = 128 << 10;
-/// Files in several pieces that a window may have open.
-const WINDOW_OPEN_FILES: usize = 256;
-
-/// A folder that the walk is in.
-struct Folder {
-    below: Box<[u8]>,
-    meta: Metadata,
-    made: bool,
-    /// It was there before, so that there may be something to delete in it.
-    existed: bool,
-    names: HashSet<Box<[u8]>>,
-}
+/// Longest file that is written at once.
+const SMALL: u64 = 1 << 20;
+/// Steps of a range.
+const RANGE: usize = 512;
 
 /// The first name of a file with several, and how many are still to come.
 struct FirstName {
@@ -43,14 +42,17 @@ enum Verdict {
 }
 
 pub(super) struct Walk<'a, 'r> {
-    restore: &'a Restore<'a>,
-    pool: &'a rayon::ThreadPool,
+    pub(super) restore: &'a Restore<'a>,
     cursor: Cursor<'r>,
     /// Reads content pages while the cursor stands in its own.
     pages: PageReader<'r>,
     filter: Filter,
-    folders: Vec<Folder>,
-    window: Window,
+    pub(super) folders: Vec<Folder>,
+    pub(super) window: Window,
+    /// Takes full windows.
+    windows: SyncSender<Window>,
+    /// Counts the ranges of all windows.
+    pub(super) range: u64,
     /// The first name of each file with several, until all came by.
     links: HashMap<(u64, u64), FirstName>,
     top_names: HashSet<Box<[u8]>>,
@@ -59,18 +61,19 @@ pub(super) struct Walk<'a, 'r> {
 impl<'a> Walk<'a, 'a> {
     pub(super) fn new(
         restore: &'a Restore<'a>,
-        pool: &'a rayon::ThreadPool,
+        windows: SyncSender<Window>,
     ) -> Result<Self, OpError> {
         let options = restore.options;
         let cursor = PageReader::new(restore.repository).cursor(options.snapshot.root);
         Ok(Self {
             restore,
-            pool,
             cursor,
             pages: PageReader::new(restore.repository),
             filter: Filter::new(&options.include, &options.exclude)?,
             folders: Vec::new(),
             window: Window::default(),
+            windows,
+            range: 0,
             links: HashMap::new(),
             top_names: HashSet::new(),
         })
@@ -120,13 +123,10 @@ impl<'a> Walk<'a, 'a> {
         let below = below.unwrap_or_else(|| path::name(&entry.path).into());
         self.leave_folders(&below, false)?;
         let is_folder = entry.meta.kind == EntryKind::Directory;
-        match self.folders.last_mut() {
-            Some(folder) => folder.names.insert(path::name(&below).into()),
-            None if path::parent(&below).is_empty() => {
-                self.top_names.insert(path::name(&below).into())
-            }
-            None => false,
-        };
+        if self.restore.options.delete {
+            let names = self.folders.last_mut().map_or(&mut self.top_names, |f| &mut f.names);
+            names.insert(path::name(&below).into());
+        }
         if !path::parent(&below).is_empty()
             && self.folders.last().is_none_or(|folder| *folder.below != *path::parent(&below))
         {
@@ -135,10 +135,12 @@ impl<'a> Walk<'a, 'a> {
         }
         let wanted = self.filter.wants(&below, is_folder);
         if is_folder {
-            let names = HashSet::new();
-            let meta = entry.meta;
-            self.folders.push(Folder { below, meta, made: false, existed: false, names });
-            return if wanted { self.make_folders() } else { self.left_out() };
+            self.folders.push(Folder::new(below, entry.meta));
+            if !wanted {
+                return self.left_out();
+            }
+            self.make_folders()?;
+            return self.cut_if_due();
         }
         if !wanted {
             return self.left_out();
@@ -146,82 +148,11 @@ impl<'a> Walk<'a, 'a> {
         entry.path = below;
         self.make_folders()?;
         self.restore_item(entry)?;
-        self.close_window_if_full()
+        self.cut_if_due()
     }
 
     fn left_out(&self) -> Result<(), OpError> {
         Restore::count(&self.restore.counters.left_out);
-        Ok(())
-    }
-
-    /// Makes the folders that the walk is in, outermost first, where they are not made yet.
-    fn make_folders(&mut self) -> Result<(), OpError> {
-        let restore = self.restore;
-        for folder in self.folders.iter_mut().filter(|folder| !folder.made) {
-            folder.made = true;
-            if restore.options.dry_run {
-                let there = match &restore.target {
-                    Some(target) => target.existing(&folder.below)?,
-                    None => None,
-                };
-                folder.existed = there.is_some();
-                if there.is_none() {
-                    plan(restore, "make", &folder.below);
-                }
-                continue;
-            }
-            let target = restore.target()?;
-            let made = match target.make_folder(&folder.below) {
-                Err(error)
-                    if error.kind == TargetErrorKind::NotAFolder
-                        && restore.options.overwrite != Some(Overwrite::Never) =>
-                {
-                    target.remove(&folder.below)?;
-                    target.make_folder(&folder.below)
-                }
-                made => made,
-            };
-            match made {
-                Ok(new) => folder.existed = !new,
-                Err(error) => restore.one_entry_only(&folder.below, error)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Leaves the folders that `next` does not lie in.
-    fn leave_folders(&mut self, next: &[u8], all: bool) -> Result<(), OpError> {
-        while let Some(folder) = self.folders.last() {
-            if !all && path::is_within(next, &folder.below) && *folder.below != *next {
-                return Ok(());
-            }
-            let Some(folder) = self.folders.pop() else { return Ok(()) };
-            if !folder.made {
-                continue;
-            }
-            if self.restore.options.delete && folder.existed {
-                self.delete_extras(&folder.below, &folder.names)?;
-            }
-            self.window.folders.push((folder.below, folder.meta));
-        }
-        Ok(())
-    }
-
-    fn delete_extras(&self, below: &[u8], names: &HashSet<Box<[u8]>>) -> Result<(), OpError> {
-        let restore = self.restore;
-        let target = restore.target()?;
-        for name in target.children(below)? {
-            if names.contains(&*name) {
-                continue;
-            }
-            let extra = if below.is_empty() { name.to_vec() } else { [below, &name].join(&b'/') };
-            Restore::count(&restore.counters.deleted);
-            if restore.options.dry_run {
-                plan(restore, "delete", &extra);
-            } else if let Err(error) = target.remove(&extra) {
-                restore.one_entry_only(&extra, error)?;
-            }
-        }
         Ok(())
     }
 
@@ -284,6 +215,7 @@ impl<'a> Walk<'a, 'a> {
         if entry.meta.kind == EntryKind::File && entry.meta.links > 1 {
             if let Some(first) = self.first_name(&entry) {
                 let further = entry.path;
+                self.finish_folder_late();
                 self.window.links.push(FurtherName { first, further });
                 return Ok(());
             }
@@ -292,6 +224,7 @@ impl<'a> Walk<'a, 'a> {
         match entry.meta.kind {
             EntryKind::File | EntryKind::Stream => self.add_file(entry, replace),
             _ => {
+                self.finish_folder_late();
                 self.window.specials.push(entry);
                 Ok(())
             }
@@ -337,90 +270,107 @@ impl<'a> Walk<'a, 'a> {
             let key = (entry.meta.filesystem, entry.meta.inode);
             let first = FirstName { path: entry.path.clone(), left: entry.meta.links - 1 };
             self.links.entry(key).or_insert(first);
+            // Its other names are made from this one, which has to be reached for that.
+            self.finish_folder_late();
         }
     }
 
-    /// Adds a file to the window; one with many pieces may fill several windows.
+    /// Adds a file to the window; a large one may fill several windows.
     fn add_file(&mut self, entry: Entry, replace: bool) -> Result<(), OpError> {
         let Entry { path, meta, content } = entry;
-        let whole = match &content {
-            Content::Empty => Some(Box::default()),
-            Content::Inline(bytes) => Some(bytes.clone()),
-            Content::Items(items) if single_chunk(items) => {
-                let file = self.window.add(WindowFile::in_one_piece(path, meta, replace));
-                return self.add_items(&content, file);
+        let content = match content {
+            Content::Empty => SmallContent::Inline(Box::default()),
+            Content::Inline(bytes) => SmallContent::Inline(bytes),
+            Content::Items(items) if meta.size <= SMALL && !items.iter().any(is_hole) => {
+                self.gather(&items)?
             }
-            _ => None,
+            content => {
+                self.finish_folder_late();
+                let file = Arc::new(LargeFile::new(path, meta, replace));
+                let number = self.window.large.add(Arc::clone(&file));
+                self.window.step(Step::BeginLargeFile(number));
+                return self.add_pieces(&content, file, number);
+            }
         };
-        if let Some(bytes) = whole {
-            self.window.whole.push(WholeFile { path, meta, bytes, replace });
-            return Ok(());
-        }
-        let begun = self.restore.target()?.begin_file(&path, meta.size, replace);
-        match begun {
-            Ok(open) => {
-                let file = self.window.add(WindowFile::in_pieces(path, meta, open));
-                self.add_items(&content, file)
-            }
-            Err(error) => self.restore.one_entry_only(&path, error),
-        }
+        self.window.step(Step::SmallFile { path, meta, content, replace });
+        Ok(())
     }
 
-    fn add_items(&mut self, content: &Content, mut file: usize) -> Result<(), OpError> {
-        let size = self.window.size_of(file);
-        let mut items = ContentItems::new(content, size);
+    fn gather(&mut self, items: &[ContentItem]) -> Result<SmallContent, OpError> {
+        let (number, start) = self.window.small_file();
+        for item in items {
+            let ContentItem::Chunk { id, len } = *item else { continue };
+            match self.locate(&id, len)? {
+                Some(location) => self.window.want(Wanted { tag: number, id, location }),
+                None => self.window.miss(number, id),
+            }
+        }
+        Ok(SmallContent::Gathered { number, start })
+    }
+
+    fn locate(&self, id: &ChunkId, len: u32) -> Result<Option<Location>, RepositoryError> {
+        let index = self.restore.repository.index();
+        let found = index.locate(id).map_err(RepositoryError::from)?;
+        Ok(found.filter(|place| place.len == len && place.kind == ChunkKind::Content))
+    }
+
+    fn add_pieces(
+        &mut self,
+        content: &Content,
+        file: Arc<LargeFile>,
+        mut number: usize,
+    ) -> Result<(), OpError> {
+        let mut items = ContentItems::new(content, file.size());
         let mut offset = 0;
         loop {
             let item = match items.next(&mut self.pages) {
                 Ok(Some(item)) => item,
                 Ok(None) => return Ok(()),
                 Err(error) if error.is_damage() => {
-                    self.restore.damage(self.window.path_of(file), &error);
-                    self.window.fail(file);
+                    file.damaged(self.restore, &error);
                     return Ok(());
                 }
                 Err(error) => return Err(error.into()),
             };
             match item {
-                ContentItem::Hole { len } => self.window.hole(self.restore, file, len)?,
+                ContentItem::Hole { len } => self.window.large.hole(number, len),
                 ContentItem::Chunk { id, len } => {
-                    let index = self.restore.repository.index();
-                    let place = index.locate(&id).map_err(crate::repo::RepositoryError::from)?;
-                    drop(index);
-                    self.window.piece(self.restore, file, place, id, offset, len)?;
+                    let place = self.locate(&id, len)?;
+                    self.window.large.piece(self.restore, number, place, id, offset);
                 }
             }
             offset += item.len();
-            if self.window.piece_count() >= WINDOW_PIECES {
+            if self.window.has_enough_pieces() {
                 // What is still to come of this file goes on in the next window.
-                let unfinished = self.window.share(file);
                 self.close_window()?;
-                file = self.window.add_shared(unfinished);
+                number = self.window.large.add(Arc::clone(&file));
             }
         }
     }
 
-    fn close_window_if_full(&mut self) -> Result<(), OpError> {
-        if self.window.entry_count() >= WINDOW_ENTRIES
-            || self.window.piece_count() >= WINDOW_PIECES
-            || self.window.open_files >= WINDOW_OPEN_FILES
-        {
+    fn cut_if_due(&mut self) -> Result<(), OpError> {
+        if self.window.is_full() {
             return self.close_window();
+        }
+        if self.window.steps_in_range() >= RANGE {
+            self.cut();
         }
         Ok(())
     }
 
     fn close_window(&mut self) -> Result<(), OpError> {
+        self.range += 1;
         let window = std::mem::take(&mut self.window);
         if self.restore.options.dry_run {
             return Ok(());
         }
-        window.restore(self.restore, self.pool)
+        // Nobody takes it any more when writing failed; the writer knows why.
+        self.windows.send(window).map_err(|_| OpError::Interrupted)
     }
 }
 
-fn single_chunk(items: &[ContentItem]) -> bool {
-    matches!(items, [ContentItem::Chunk { .. }])
+fn is_hole(item: &ContentItem) -> bool {
+    matches!(item, ContentItem::Hole { .. })
 }
 
 /// Same enough to be left alone unless everything is to be written.
@@ -433,7 +383,7 @@ fn is_same(there: &Existing, meta: &Metadata) -> bool {
         && there.mtime == meta.mtime
 }
 
-fn plan(restore: &Restore<'_>, action: &'static str, below: &[u8]) {
+pub(super) fn plan(restore: &Restore<'_>, action: &'static str, below: &[u8]) {
     let path = path::printable(below).into();
     restore.repository.observer().event(Event::Planned { action, path });
 }

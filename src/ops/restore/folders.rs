@@ -1,0 +1,132 @@
+//! The folders that the walk of a restore is in: making, leaving and emptying them.
+
+use std::collections::HashSet;
+
+use super::Restore;
+use super::steps::Step;
+use super::walk::{Walk, plan};
+use crate::format::entry::Metadata;
+use crate::format::path;
+use crate::ops::OpError;
+
+/// A folder that the walk is in.
+pub(super) struct Folder {
+    pub(super) below: Box<[u8]>,
+    meta: Metadata,
+    made: bool,
+    /// The range of steps in which it is made.
+    range: u64,
+    /// Which step of that range makes it, when the walk does not.
+    step: Option<usize>,
+    /// Something goes into it after the steps of the window.
+    late: bool,
+    /// It was there before, so that there may be something to delete in it.
+    existed: bool,
+    /// What the snapshot has in it; only known when the rest is to be deleted.
+    pub(super) names: HashSet<Box<[u8]>>,
+}
+
+impl Folder {
+    pub(super) fn new(below: Box<[u8]>, meta: Metadata) -> Self {
+        Self {
+            below,
+            meta,
+            made: false,
+            range: 0,
+            step: None,
+            late: false,
+            existed: false,
+            names: HashSet::new(),
+        }
+    }
+}
+
+impl Walk<'_, '_> {
+    /// Makes the folders that the walk is in, outermost first, where they are not made yet.
+    pub(super) fn make_folders(&mut self) -> Result<(), OpError> {
+        let restore = self.restore;
+        for folder in self.folders.iter_mut().filter(|folder| !folder.made) {
+            folder.made = true;
+            if restore.options.dry_run {
+                let there = match &restore.target {
+                    Some(target) => target.existing(&folder.below)?,
+                    None => None,
+                };
+                folder.existed = there.is_some();
+                if there.is_none() {
+                    plan(restore, "make", &folder.below);
+                }
+                continue;
+            }
+            folder.range = self.range;
+            if restore.options.overwrite.is_none() {
+                // Nothing is in its way, and nobody looks into it before the window is written.
+                folder.step = Some(self.window.step(Step::MakeFolder(folder.below.clone())));
+            } else {
+                folder.existed = restore.make_folder(&folder.below)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that something goes into the last folder after the steps of the window.
+    pub(super) fn finish_folder_late(&mut self) {
+        if let Some(folder) = self.folders.last_mut() {
+            folder.late = true;
+        }
+    }
+
+    /// Begins another range of steps.
+    pub(super) fn cut(&mut self) {
+        let of_this_range = |folder: &Folder| (folder.range == self.range).then_some(folder.step);
+        let needed = self.folders.iter().filter_map(of_this_range).flatten().collect();
+        self.window.cut(needed);
+        self.range += 1;
+    }
+
+    /// Leaves the folders that `next` does not lie in.
+    pub(super) fn leave_folders(&mut self, next: &[u8], all: bool) -> Result<(), OpError> {
+        while let Some(folder) = self.folders.last() {
+            if !all && path::is_within(next, &folder.below) && *folder.below != *next {
+                return Ok(());
+            }
+            let Some(folder) = self.folders.pop() else { return Ok(()) };
+            if !folder.made {
+                continue;
+            }
+            if self.restore.options.delete && folder.existed {
+                self.delete_extras(&folder.below, &folder.names)?;
+            }
+            if folder.range == self.range && !folder.late {
+                self.window.step(Step::FinishFolder(folder.below, folder.meta));
+            } else {
+                self.window.folders.push((folder.below, folder.meta));
+                // Finished, the one above might not let anybody through.
+                self.finish_folder_late();
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn delete_extras(
+        &self,
+        below: &[u8],
+        names: &HashSet<Box<[u8]>>,
+    ) -> Result<(), OpError> {
+        let restore = self.restore;
+        let target = restore.target()?;
+        for name in target.children(below)? {
+            if names.contains(&*name) {
+                continue;
+            }
+            let extra = if below.is_empty() { name.to_vec() } else { [below, &name].join(&b'/') };
+            Restore::count(&restore.counters.deleted);
+            if restore.options.dry_run {
+                plan(restore, "delete", &extra);
+            } else if let Err(error) = target.remove(&extra) {
+                restore.one_entry_only(&extra, error)?;
+            }
+        }
+        Ok(())
+    }
+}
