@@ -202,6 +202,25 @@ impl Repository {
         self.read_all(ObjectKind::Mark, "mark")
     }
 
+    /// Removes the marks of packs that are all gone.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn remove_finished_marks(&self) -> Result<(), RepositoryError> {
+        let (marks, _) = self.named_marks()?;
+        if marks.is_empty() {
+            return Ok(());
+        }
+        // Packs are listed after the marks: a pack that is not among them was deleted for good.
+        let present = self.list_packs()?;
+        for (name, mark) in marks {
+            if !mark.packs.iter().any(|pack| present.contains_key(pack)) {
+                self.storage.delete(name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Publishes a mark and returns the id of its object.
     ///
     /// # Errors

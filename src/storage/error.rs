@@ -90,6 +90,11 @@ impl StorageError {
         Self { operation: self.operation, object: self.object.clone(), kind: self.kind, source }
     }
 
+    /// Whether the medium itself could not give the bytes back.
+    pub fn is_bad_sector(&self) -> bool {
+        self.source.as_ref().and_then(Errno::from_io_error) == Some(Errno::IO)
+    }
+
     /// An error that the operating system reported; the kind follows from `source`.
     pub fn from_io(
         operation: &'static str,

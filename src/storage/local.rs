@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::local_folder as handle;
-use super::local_pending::PendingFile;
+use super::local_pending::{PendingFile, put_in_place};
 use super::name::Folder;
 use super::{
     Listing, ObjectKind, ObjectName, PendingObject, Storage, StorageError, StorageErrorKind,
@@ -325,6 +325,19 @@ impl Storage for LocalStorage {
             handle::sync_folder(&b)
         };
         swapped().map_err(|error: io::Error| StorageError::from_io("exchange", one, error))
+    }
+
+    fn set_aside(&self, name: ObjectName) -> Result<ObjectName, StorageError> {
+        let aside = ObjectName::quarantine(crate::id::SessionId::random().0);
+        let moved = || {
+            let (from, to) = (self.folder(name.folder())?, self.folder_to_fill(aside.folder())?);
+            put_in_place(&from, &name.file_name(), &to, &aside.file_name())?;
+            // First where it is, then where it is not any more: at no moment it is in neither.
+            handle::sync_folder(&to)?;
+            handle::sync_folder(&from)
+        };
+        moved().map_err(|error: io::Error| StorageError::from_io("set aside", name, error))?;
+        Ok(aside)
     }
 
     fn verify_place(&self) -> Result<(), StorageError> {

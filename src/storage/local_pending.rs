@@ -93,7 +93,7 @@ impl PendingFile {
             Err(error) => return Err(error.into()),
         }
         if let Some(temporary) = &self.temporary {
-            put_in_place(&self.folder, temporary, &self.name.file_name())?;
+            put_in_place(&self.folder, temporary, &self.folder, &self.name.file_name())?;
         }
         self.temporary = None;
         // Makes the new name durable.
@@ -215,47 +215,47 @@ fn sync_file(file: &File) -> io::Result<()> {
     Ok(rustix::fs::fcntl_fullfsync(file)?)
 }
 
-/// Renames `temporary` to `target`, both in `folder`, unless there is a `target` already.
-fn put_in_place(folder: &File, temporary: &str, target: &str) -> io::Result<()> {
+/// Renames `source` of folder `from` to `target` of folder `to`, unless there is a `target` already.
+pub(super) fn put_in_place(from: &File, source: &str, to: &File, target: &str) -> io::Result<()> {
     // One step that replaces nothing: of several writers of one name exactly one wins.
-    match rustix::fs::renameat_with(folder, temporary, folder, target, RenameFlags::NOREPLACE) {
+    match rustix::fs::renameat_with(from, source, to, target, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            put_in_place_by_link(folder, temporary, target)
+            put_in_place_by_link(from, source, to, target)
         }
         Err(error) => Err(error.into()),
     }
 }
 
 /// [`put_in_place`] for file systems that cannot rename without replacing, NFS among them.
-fn put_in_place_by_link(folder: &File, temporary: &str, target: &str) -> io::Result<()> {
+fn put_in_place_by_link(from: &File, source: &str, to: &File, target: &str) -> io::Result<()> {
     // A link never replaces anything, and its target appears whole.
-    match rustix::fs::linkat(folder, temporary, folder, target, AtFlags::empty()) {
+    match rustix::fs::linkat(from, source, to, target, AtFlags::empty()) {
         Ok(()) => {}
         // The answer to an earlier, successful try was lost on the network.
-        Err(Errno::EXIST) if same_file(folder, temporary, target) => {}
+        Err(Errno::EXIST) if same_file((from, source), (to, target)) => {}
         Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL) => {
-            return put_in_place_by_check(folder, temporary, target);
+            return put_in_place_by_check(from, source, to, target);
         }
         Err(error) => return Err(error.into()),
     }
     // The object has its name; a second one is swept later if it stays.
-    let _ = rustix::fs::unlinkat(folder, temporary, AtFlags::empty());
+    let _ = rustix::fs::unlinkat(from, source, AtFlags::empty());
     Ok(())
 }
 
 /// [`put_in_place`] for file systems that have no hard links either. Two writers of one name could
 /// both pass the check, but names are random, save for that of the config.
-fn put_in_place_by_check(folder: &File, temporary: &str, target: &str) -> io::Result<()> {
-    match rustix::fs::statat(folder, target, AtFlags::SYMLINK_NOFOLLOW) {
+fn put_in_place_by_check(from: &File, source: &str, to: &File, target: &str) -> io::Result<()> {
+    match rustix::fs::statat(to, target, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(_) => Err(Errno::EXIST.into()),
-        Err(Errno::NOENT) => Ok(rustix::fs::renameat(folder, temporary, folder, target)?),
+        Err(Errno::NOENT) => Ok(rustix::fs::renameat(from, source, to, target)?),
         Err(error) => Err(error.into()),
     }
 }
 
-fn same_file(folder: &File, a: &str, b: &str) -> bool {
-    let stat = |name| rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
+fn same_file(a: (&File, &str), b: (&File, &str)) -> bool {
+    let stat = |(folder, name)| rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
     match (stat(a), stat(b)) {
         (Ok(a), Ok(b)) => (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino),
         _ => false,
@@ -282,21 +282,24 @@ mod tests {
 
     #[test]
     fn no_way_of_renaming_replaces_anything() {
-        type Way = fn(&File, &str, &str) -> io::Result<()>;
+        type Way = fn(&File, &str, &File, &str) -> io::Result<()>;
         let ways: [Way; 3] = [put_in_place, put_in_place_by_link, put_in_place_by_check];
         for way in ways {
             let folder = tempfile::tempdir().unwrap();
             let handle = File::open(folder.path()).unwrap();
             fs::write(folder.path().join("a"), "first").unwrap();
-            way(&handle, "a", "target").unwrap();
+            way(&handle, "a", &handle, "target").unwrap();
             assert_eq!(names(folder.path()), ["target"]);
 
             fs::write(folder.path().join("b"), "second").unwrap();
-            let error = way(&handle, "b", "target").unwrap_err();
+            let error = way(&handle, "b", &handle, "target").unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
             assert_eq!(fs::read(folder.path().join("target")).unwrap(), b"first");
 
-            assert_eq!(way(&handle, "missing", "new").unwrap_err().kind(), io::ErrorKind::NotFound);
+            assert_eq!(
+                way(&handle, "missing", &handle, "new").unwrap_err().kind(),
+                io::ErrorKind::NotFound
+            );
             assert_eq!(names(folder.path()), ["b", "target"]);
         }
     }
@@ -307,7 +310,7 @@ mod tests {
         let handle = File::open(folder.path()).unwrap();
         fs::write(folder.path().join("a"), "bytes").unwrap();
         fs::hard_link(folder.path().join("a"), folder.path().join("target")).unwrap();
-        put_in_place_by_link(&handle, "a", "target").unwrap();
+        put_in_place_by_link(&handle, "a", &handle, "target").unwrap();
         assert_eq!(names(folder.path()), ["target"]);
     }
 

@@ -172,6 +172,15 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 
+    fn set_aside(&self, name: ObjectName) -> Result<ObjectName, StorageError> {
+        let aside = ObjectName::quarantine(crate::id::SessionId::random().0);
+        let mut objects = self.lock();
+        let missing = || StorageError::new("set aside", name, StorageErrorKind::NotFound);
+        let bytes = objects.remove(&name).ok_or_else(missing)?;
+        objects.insert(aside, bytes);
+        Ok(aside)
+    }
+
     fn verify_place(&self) -> Result<(), StorageError> {
         Ok(())
     }

@@ -108,6 +108,16 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// as they were; when the very last step failed they may be exchanged.
     fn swap(&self, one: ObjectName, other: ObjectName) -> Result<(), StorageError>;
 
+    /// Moves an object, whatever is in it and whether it can be read or not, to the quarantine.
+    /// Returns its name there.
+    ///
+    /// # Errors
+    /// `NotFound`; when the place cannot do it; when the object may still be where it was, or may
+    /// be there again after a power failure.
+    fn set_aside(&self, name: ObjectName) -> Result<ObjectName, StorageError> {
+        Err(StorageError::new("set aside", name, StorageErrorKind::Other))
+    }
+
     /// Makes sure that the place this storage was opened at still leads to it.
     ///
     /// # Errors

@@ -24,6 +24,7 @@ mod format_golden;
 mod old_repositories;
 mod parity;
 mod read_ops;
+mod repair;
 mod repository;
 mod restore_op;
 mod small;

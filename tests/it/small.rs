@@ -321,6 +321,11 @@ impl<S: Storage + Clone + 'static> Storage for FailAt<S> {
         self.inner.delete(name)
     }
 
+    fn set_aside(&self, name: ObjectName) -> Result<ObjectName, StorageError> {
+        self.call("set aside", name)?;
+        self.inner.set_aside(name)
+    }
+
     fn swap(&self, one: ObjectName, other: ObjectName) -> Result<(), StorageError> {
         self.call("exchange", one)?;
         self.inner.swap(one, other)

@@ -270,6 +270,23 @@ fn what_is_deleted_stays_so(storage: &dyn Storage) {
     nothing_listed(storage);
 }
 
+fn what_is_set_aside_is_gone_from_its_place_and_kept(storage: &dyn Storage) {
+    for name in one_of_each_kind() {
+        let missing = storage.set_aside(name).unwrap_err();
+        assert_eq!(missing.kind, StorageErrorKind::NotFound, "{name}");
+        // The same name may come again, and go again.
+        for content in [&b"first"[..], b"second"] {
+            storage.publish(name, content).unwrap();
+            let aside = storage.set_aside(name).unwrap();
+            assert_eq!(aside.kind, ObjectKind::Quarantine);
+            assert_eq!(storage.len(name).unwrap_err().kind, StorageErrorKind::NotFound);
+            assert_eq!(storage.read(aside, 10).unwrap(), content);
+        }
+    }
+    let kept = storage.list(ObjectKind::Quarantine).unwrap().objects;
+    assert!(kept.len() >= 2 * 10, "{kept:?}");
+}
+
 fn a_healthy_place_is_confirmed_and_has_nothing_to_sweep(storage: &dyn Storage) {
     let mut pending = storage.create(ObjectName::CONFIG, None).unwrap();
     storage.verify_place().unwrap();
@@ -309,6 +326,7 @@ contract!(
     a_missing_object_is_not_found,
     the_time_of_an_object_is_settled_when_it_is_published,
     what_is_deleted_stays_so,
+    what_is_set_aside_is_gone_from_its_place_and_kept,
     two_objects_are_exchanged_or_stay_as_they_are,
     a_healthy_place_is_confirmed_and_has_nothing_to_sweep,
 );

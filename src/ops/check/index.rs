@@ -151,7 +151,7 @@ fn tell(report: &Report<'_>, unlisted: &[PackId], absent: &[(PackId, SegmentId)]
             "index",
             format!(
                 "{packs}, so a segment is missing; nothing is lost by that, but a machine without \
-                 a cache reads them one by one; the next prune lists them again"
+                 a cache reads them one by one; `gabion repair`, or the next prune, lists them again"
             ),
         );
     }

@@ -27,9 +27,10 @@ use std::sync::atomic::AtomicBool;
 use super::OpError;
 use crate::event::Event;
 use crate::format::snapshot::Snapshot;
+use crate::id::{ChunkId, PackId};
 use crate::repo::{Repository, RepositoryError};
 use crate::storage::ObjectName;
-use picture::Picture;
+pub(in crate::ops) use picture::Picture;
 use report::Report;
 
 /// How much of the packs' data is read. The structure is always checked whole.
@@ -104,20 +105,40 @@ pub fn check(
 
 fn run(repository: &Repository, options: &CheckOptions) -> Result<CheckSummary, OpError> {
     let report = Report::new(repository, &options.interrupted);
+    let read = |picture: &Picture| choose::packs(picture, options);
+    Ok(look(&report, &[], read)?.summary)
+}
+
+/// What a look at everything brings to light.
+pub(in crate::ops) struct Looked {
+    pub(in crate::ops) summary: CheckSummary,
+    pub(in crate::ops) picture: Picture,
+    /// Content that snapshots need and that is in no pack, as far as is known: ids and lengths.
+    pub(in crate::ops) lost: Vec<(ChunkId, u32)>,
+}
+
+/// Looks at everything. `bad` are copies of chunks that are known to be damaged; `choose` says
+/// which packs are read whole.
+fn look(
+    report: &Report<'_>,
+    bad: &[(PackId, u32)],
+    choose: impl Fn(&Picture) -> Vec<u32>,
+) -> Result<Looked, OpError> {
     report.phase("checking the configuration, key slots and records");
-    objects::check_config(&report)?;
-    objects::check_slots(&report)?;
-    objects::check_foreign(&report)?;
-    let mut survey = Survey::take(&report)?;
-    parity::check(&report, &survey.picture)?;
-    let chosen = choose::packs(&survey.picture, options);
+    objects::check_config(report)?;
+    objects::check_slots(report)?;
+    objects::check_foreign(report)?;
+    let mut survey = Survey::take(report)?;
+    parity::check(report, &survey.picture)?;
+    survey.picture.mark_bad_copies(bad);
+    let chosen = choose(&survey.picture);
     if !chosen.is_empty() {
         report.phase("reading and verifying data");
     }
-    let bytes_read = data::check(&report, &survey.picture, &chosen)?;
-    let pages = check_trees(&report, &mut survey)?;
+    let bytes_read = data::check(report, &survey.picture, &chosen)?;
+    let trees::Walked { pages, lost } = check_trees(report, &mut survey)?;
     let Survey { snapshots, picture, .. } = survey;
-    Ok(CheckSummary {
+    let summary = CheckSummary {
         snapshots: snapshots.len() as u64,
         packs: picture.packs.len() as u64,
         chunks: picture.chunk_count(),
@@ -125,7 +146,32 @@ fn run(repository: &Repository, options: &CheckOptions) -> Result<CheckSummary, 
         bytes_read,
         problems: report.problems(),
         notes: report.notes(),
+    };
+    Ok(Looked { summary, picture, lost })
+}
+
+/// A look at everything that tells nobody what it finds.
+pub(in crate::ops) fn look_in_silence(
+    repository: &Repository,
+    interrupted: &AtomicBool,
+    read_data: bool,
+) -> Result<Looked, OpError> {
+    let report = Report::silent(repository, interrupted);
+    look(&report, &[], |picture| match read_data {
+        true => (0u32..).take(picture.packs.len()).collect(),
+        false => Vec::new(),
     })
+}
+
+/// Looks at everything but the data once more, and tells what is found. `bad` are copies of chunks
+/// that are known to be damaged.
+pub(in crate::ops) fn look_again(
+    repository: &Repository,
+    interrupted: &AtomicBool,
+    bad: &[(PackId, u32)],
+) -> Result<CheckSummary, OpError> {
+    let report = Report::new(repository, interrupted);
+    Ok(look(&report, bad, |_| Vec::new())?.summary)
 }
 
 /// What refers to chunks, and where these lie.
@@ -153,14 +199,14 @@ impl Survey {
         Ok(self.snapshots.iter().any(gone) || self.picture.is_stale(report)?)
     }
 
-    fn check_trees(&self, report: &Report<'_>) -> Result<u64, OpError> {
+    fn check_trees(&self, report: &Report<'_>) -> Result<trees::Walked, OpError> {
         report.phase("checking the pages of all snapshots");
         trees::check(report, &self.picture, &self.snapshots, &self.roots)
     }
 }
 
 /// Checks all trees; twice when something is wrong and what was surveyed is not what is there.
-fn check_trees(report: &Report<'_>, survey: &mut Survey) -> Result<u64, OpError> {
+fn check_trees(report: &Report<'_>, survey: &mut Survey) -> Result<trees::Walked, OpError> {
     let bad_copies = survey.picture.bad_copies();
     report.hold();
     let checked = survey.check_trees(report);

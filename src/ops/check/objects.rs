@@ -91,6 +91,12 @@ pub(super) fn check_foreign(report: &Report<'_>) -> Result<(), OpError> {
             report.problem(format!("{kind:?}").to_lowercase(), text);
             continue;
         };
+        let aside = listing.objects.len();
+        if kind == ObjectKind::Quarantine && aside > 0 {
+            report.note(format!(
+                "{aside} objects that were set aside lie in quarantine; nothing reads them"
+            ));
+        }
         for path in listing.foreign {
             if path.parse::<ObjectName>().is_ok() {
                 report.problem(path, "something that is no regular file is in an object's place");

@@ -1,6 +1,6 @@
 //! The check's own picture of what lies where, made from the packs in storage.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,9 +21,9 @@ const PREFIX_LEN: usize = 16;
 const CHUNKS_SHELVED: usize = 1 << 20;
 
 /// A pack.
-pub(super) struct Pack {
-    pub(super) id: PackId,
-    pub(super) len: u64,
+pub(in crate::ops) struct Pack {
+    pub(in crate::ops) id: PackId,
+    pub(in crate::ops) len: u64,
     /// Hash of its footer as it lies in the pack; none when that cannot be read.
     pub(super) footer_hash: Option<[u8; 32]>,
 }
@@ -40,8 +40,8 @@ pub(super) struct Copy {
 }
 
 /// What lies where.
-pub(super) struct Picture {
-    pub(super) packs: Vec<Pack>,
+pub(in crate::ops) struct Picture {
+    pub(in crate::ops) packs: Vec<Pack>,
     numbers: HashMap<PackId, u32>,
     /// Sorted by prefix, then pack.
     copies: Vec<Copy>,
@@ -214,8 +214,18 @@ impl Picture {
         Ok(now.len() != self.packs.len() || !self.packs.iter().all(known))
     }
 
+    /// The packs that are not whole, as far as is known: with a damaged block, or without a footer
+    /// of their own that can be read.
+    pub(in crate::ops) fn damaged_packs(&self) -> BTreeSet<PackId> {
+        let numbered = self.packs.iter().zip(0u32..);
+        let without = numbered.filter(|(pack, _)| pack.footer_hash.is_none());
+        let damage = lock(&self.damage);
+        let damaged = damage.chunks.iter().map(|(no, _)| *no).chain(without.map(|(_, no)| no));
+        damaged.map(|no| self.packs[no as usize].id).collect()
+    }
+
     /// The copies of chunks that were found to be damaged.
-    pub(super) fn bad_copies(&self) -> Vec<(PackId, u32)> {
+    pub(in crate::ops) fn bad_copies(&self) -> Vec<(PackId, u32)> {
         let damage = lock(&self.damage);
         let by_id = |&(pack, chunk): &(u32, u32)| (self.packs[pack as usize].id, chunk);
         damage.chunks.iter().map(by_id).collect()

@@ -13,6 +13,8 @@ use crate::storage::{Listing, ObjectKind, ObjectName, StorageError, StorageError
 pub(super) struct Report<'r> {
     pub(super) repository: &'r Repository,
     interrupted: &'r AtomicBool,
+    /// Nobody is told what is found; it is counted all the same.
+    silent: bool,
     findings: Mutex<Findings>,
 }
 
@@ -28,7 +30,12 @@ struct Findings {
 
 impl<'r> Report<'r> {
     pub(super) fn new(repository: &'r Repository, interrupted: &'r AtomicBool) -> Self {
-        Self { repository, interrupted, findings: Mutex::default() }
+        Self { repository, interrupted, silent: false, findings: Mutex::default() }
+    }
+
+    /// One that tells nobody what is found.
+    pub(super) fn silent(repository: &'r Repository, interrupted: &'r AtomicBool) -> Self {
+        Self { silent: true, ..Self::new(repository, interrupted) }
     }
 
     fn findings(&self) -> MutexGuard<'_, Findings> {
@@ -60,7 +67,9 @@ impl<'r> Report<'r> {
             _ => findings.notes += 1,
         }
         drop(findings);
-        self.repository.observer().event(finding);
+        if !self.silent {
+            self.repository.observer().event(finding);
+        }
     }
 
     /// From here on findings wait for [`Self::tell_held`] or [`Self::drop_held`].

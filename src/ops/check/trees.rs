@@ -5,6 +5,7 @@
 mod facts;
 mod lists;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
@@ -27,17 +28,25 @@ use lists::ListFacts;
 /// Leaves that one thread takes at once: about as many as share a block.
 const LEAVES_AT_ONCE: usize = 16;
 
-/// Checks the trees of `snapshots`, then those below `roots`, which no confirmed snapshot needs;
-/// returns how many pages there are.
+/// What was met on the way through all trees.
+pub(super) struct Walked {
+    /// How many pages there are.
+    pub(super) pages: u64,
+    /// Content that confirmed snapshots need and that is in no pack: ids and lengths.
+    pub(super) lost: Vec<(ChunkId, u32)>,
+}
+
+/// Checks the trees of `snapshots`, then those below `roots`, which no confirmed snapshot needs.
 pub(super) fn check(
     report: &Report<'_>,
     picture: &Picture,
     snapshots: &[Snapshot],
     roots: &[(SnapshotId, Root)],
-) -> Result<u64, OpError> {
+) -> Result<Walked, OpError> {
     report.total((snapshots.len() + roots.len()) as u64, 0);
     let (pages, lists) = (Mutex::default(), Mutex::default());
-    let mut walk = Walk { report, picture, pages, lists, confirmed: true };
+    let lost = Mutex::default();
+    let mut walk = Walk { report, picture, pages, lists, lost, confirmed: true };
     let mut reader = Reader::new(report, picture);
     for snapshot in snapshots {
         walk.snapshot(&mut reader, snapshot)?;
@@ -48,8 +57,9 @@ pub(super) fn check(
         walk.root(&mut reader, *id, root)?;
         report.progress(1, 0);
     }
-    let pages = lock(&walk.pages).len() + lock(&walk.lists).len();
-    Ok(pages as u64)
+    let pages = (lock(&walk.pages).len() + lock(&walk.lists).len()) as u64;
+    let lost = lock(&walk.lost).drain().collect();
+    Ok(Walked { pages, lost })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -63,6 +73,8 @@ struct Walk<'c> {
     pages: Mutex<IdMap<Option<Arc<PageFacts>>>>,
     /// The same for pages of content lists.
     lists: Mutex<IdMap<Option<ListFacts>>>,
+    /// Content that is in no pack.
+    lost: Mutex<HashSet<(ChunkId, u32)>>,
     /// Whether a confirmed snapshot needs the pages that are met now.
     confirmed: bool,
 }
@@ -229,10 +241,17 @@ impl<'c> Walk<'c> {
 
     /// Whether every chunk among `items` is in some pack.
     fn items(&self, items: &[ContentItem]) -> bool {
-        items.iter().all(|item| match item {
-            ContentItem::Hole { .. } => true,
-            ContentItem::Chunk { id, len } => self.picture.has_content(id, *len),
-        })
+        let mut whole = true;
+        for item in items {
+            let ContentItem::Chunk { id, len } = item else { continue };
+            if !self.picture.has_content(id, *len) {
+                whole = false;
+                if self.confirmed {
+                    lock(&self.lost).insert((*id, *len));
+                }
+            }
+        }
+        whole
     }
 }
 

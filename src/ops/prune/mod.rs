@@ -11,7 +11,6 @@ mod memory;
 mod parity;
 mod rewrite;
 mod round;
-mod segments;
 mod sessions;
 mod view;
 
@@ -19,7 +18,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::OpError;
+use super::{OpError, segments};
 use crate::event::Event;
 use crate::format::entry::Timestamp;
 use crate::format::snapshot::{ProcessIdentity, Session};
@@ -181,7 +180,7 @@ impl Prune<'_> {
     fn end(&self, done: bool) -> Result<(), OpError> {
         if done || self.touched.load(Ordering::Relaxed) {
             self.phase("replacing index segments");
-            segments::replace(self)?;
+            segments::replace(self.repository, self.session)?;
         }
         Ok(self.repository.end_session(self.session)?)
     }
@@ -218,7 +217,7 @@ impl Prune<'_> {
         round.condemn_and_delete(&chosen.dead)?;
         self.phase("storing again what is needed of mostly dead packs");
         round.rewrite_all(&chosen.rewrite)?;
-        round::remove_finished_marks(self)?;
+        self.repository.remove_finished_marks()?;
         self.delete_parity_of_nothing()?;
         summary.bytes_after = view.pack_bytes();
         self.remember_snapshots(&view);

@@ -158,20 +158,3 @@ impl<'p, 'v, 'r> Round<'p, 'v, 'r> {
         options.late_at.is_some_and(|late| (options.clock)() >= late)
     }
 }
-
-/// Removes the marks of packs that are all gone.
-pub(super) fn remove_finished_marks(prune: &Prune<'_>) -> Result<(), OpError> {
-    let repository = prune.repository;
-    let (marks, _) = repository.named_marks()?;
-    if marks.is_empty() {
-        return Ok(());
-    }
-    // Packs are listed after the marks: a pack that is not among them was deleted for good.
-    let present = repository.list_packs()?;
-    for (name, mark) in marks {
-        if !mark.packs.iter().any(|pack| present.contains_key(pack)) {
-            prune.delete(name)?;
-        }
-    }
-    Ok(())
-}
