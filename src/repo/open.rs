@@ -146,6 +146,21 @@ impl Repository {
         }
         Err(RepositoryError::Replaced(self.place.clone()))
     }
+
+    /// Publishes `config` where an `init` that was cut off left its second copy alone. Nothing
+    /// depends on it: when it cannot be done now, the next writer does it.
+    pub(crate) fn complete_config(&self) {
+        let is_missing = |name| {
+            self.storage.len(name).is_err_and(|error| error.kind == StorageErrorKind::NotFound)
+        };
+        if !is_missing(ObjectName::CONFIG) {
+            return;
+        }
+        let Ok(bytes) = self.storage.read(ObjectName::CONFIG_COPY, MAX_TEXT_LEN) else { return };
+        if Config::decode(&bytes).is_ok_and(|copy| copy.verify(&self.keys).is_ok()) {
+            let _ = self.storage.publish(ObjectName::CONFIG, &bytes);
+        }
+    }
 }
 
 /// The configuration, from whichever copy the key fits, and the keys.

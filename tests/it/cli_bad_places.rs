@@ -71,6 +71,22 @@ fn a_changed_configuration_is_damage() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "takes away what an interrupted init did not make")]
+fn what_an_interrupted_init_left_out_is_made_by_the_next_writer() {
+    let sandbox = Sandbox::with_repository();
+    sandbox.write("src/file", "x");
+    let config = sandbox.path("repository/config");
+    let before = fs::read(&config).unwrap();
+    for command in [&["snapshot", "src"][..], &["prune"]] {
+        fs::remove_file(&config).unwrap();
+        sandbox.gabion(["check"]).run().code(13).says("problem: config: ");
+        sandbox.gabion(command).run().success();
+        assert_eq!(fs::read(&config).unwrap(), before);
+        sandbox.gabion(["check"]).run().success();
+    }
+}
+
+#[test]
 fn a_damaged_snapshot_is_a_problem_and_ends_with_13() {
     let sandbox = Sandbox::with_repository();
     sandbox.write("src/file", "x");

@@ -44,6 +44,7 @@ impl Commit {
             None
         } else {
             repository.verify_place()?;
+            repository.complete_config();
             Some(announce(repository, options)?)
         };
         Ok(Self {
