@@ -8,8 +8,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::small::noise;
-use super::support::Sandbox;
+use super::aftermath::report;
+use super::small::{Random, noise};
+use super::support::{Run, Sandbox};
 
 /// A sandbox with three snapshots of a source that changed in between: of the first much is needed
 /// by nobody else.
@@ -156,33 +157,41 @@ fn killed_at_each_step_nothing_is_lost_and_the_next_one_finishes() {
     assert!(met > 10, "{met}");
 }
 
-/// Numbers that look random, the same for the same seed (splitmix64 of Steele, Lea and Flood).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % end
-    }
-
-    fn index(&mut self, len: usize) -> usize {
-        usize::try_from(self.below(len.max(1) as u64)).unwrap()
-    }
-}
-
 /// How long the processes below go on: `GABION_TURMOIL_SECONDS`, else a moment.
 fn turmoil() -> Duration {
     let seconds = std::env::var("GABION_TURMOIL_SECONDS").ok().and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(6))
 }
 
+/// Somebody who shares the repository's folder.
+#[derive(Clone, Copy)]
+enum Machine<'a> {
+    This(&'a Sandbox),
+    /// One with a cache, a name and process numbers of its own: nobody else can know which of its
+    /// processes have ended.
+    Other(&'a Sandbox),
+}
+
+impl<'a> Machine<'a> {
+    fn sandbox(self) -> &'a Sandbox {
+        let (Self::This(sandbox) | Self::Other(sandbox)) = self;
+        sandbox
+    }
+
+    fn gabion(self, args: &[&str]) -> Run {
+        let Self::Other(sandbox) = self else { return self.sandbox().gabion(args) };
+        let script = "hostname other; exec \"$0\" \"$@\"";
+        let inside = ["sh", "-c", script, env!("CARGO_BIN_EXE_gabion")];
+        let unshare = ["--pid", "--uts", "--mount-proc", "--kill-child"];
+        let words = [&unshare[..], &inside, args].concat();
+        sandbox.program("unshare", words).env("GABION_CACHE_DIR", sandbox.path("cache-other"))
+    }
+}
+
 /// Runs a command and kills it when it takes longer than it is given; what it printed if it
 /// succeeded.
-fn run_for_a_while(sandbox: &Sandbox, args: &[&str], time: Duration) -> Option<String> {
-    let mut child = sandbox
+fn run_for_a_while(machine: Machine<'_>, args: &[&str], time: Duration) -> Option<String> {
+    let mut child = machine
         .gabion(args)
         .command()
         .stdin(Stdio::null())
@@ -204,44 +213,49 @@ fn run_for_a_while(sandbox: &Sandbox, args: &[&str], time: Duration) -> Option<S
 /// What a writer has confirmed: the seeds of the files of each snapshot.
 type Confirmed = Mutex<BTreeMap<String, Vec<u64>>>;
 
-fn write_and_forget(sandbox: &Sandbox, name: &str, until: Instant, confirmed: &Confirmed) {
-    let mut random = Random(name.len() as u64 + u64::from(name.as_bytes()[0]));
+fn write_and_forget(machine: Machine<'_>, name: &str, until: Instant, confirmed: &Confirmed) {
+    let mut random = Random::new(name.len() as u64 + u64::from(name.as_bytes()[0]));
     let mut seeds: Vec<u64> = (0..6).collect();
-    while Instant::now() < until {
+    let mut in_vain = 0;
+    // However slow the machine is, something comes to its end: patience grows.
+    while Instant::now() < until || confirmed.lock().unwrap().is_empty() {
         let at = random.index(seeds.len());
         // Other writers have the same contents: chunks are shared, and needed by turns.
         seeds[at] = random.below(24);
         for (file, seed) in seeds.iter().enumerate() {
-            sandbox.write(format!("{name}/{file}"), noise(30_000, *seed));
+            machine.sandbox().write(format!("{name}/{file}"), noise(30_000, *seed));
         }
-        let patience = Duration::from_millis(20 + random.below(400));
-        let taken = run_for_a_while(sandbox, &["snapshot", name, "--json"], patience);
+        let patience = Duration::from_millis(20 + random.below(400)) * (1 + in_vain);
+        let taken = run_for_a_while(machine, &["snapshot", name, "--json"], patience);
         let line =
             taken.map(|text| serde_json::from_str::<serde_json::Value>(text.trim()).unwrap());
+        in_vain = if line.is_some() { 0 } else { in_vain + 1 };
         if let Some(line) = line {
             let id = line["snapshot"]["id"].as_str().unwrap().to_owned();
             confirmed.lock().unwrap().insert(id, seeds.clone());
         }
         if random.below(3) == 0 {
             let own = confirmed.lock().unwrap();
-            let victim = own.keys().nth(random.index(own.len())).cloned();
+            let victim = own.keys().nth(random.index(own.len())).filter(|_| own.len() > 1).cloned();
             drop(own);
             if let Some(id) = victim {
                 confirmed.lock().unwrap().remove(&id);
                 let patience = Duration::from_millis(random.below(100));
-                run_for_a_while(sandbox, &["forget", &id, "--force"], patience);
+                run_for_a_while(machine, &["forget", &id, "--force"], patience);
             }
         }
     }
 }
 
-fn prune_until(sandbox: &Sandbox, seed: u64, stop: &AtomicBool) -> u32 {
-    let mut random = Random(seed);
-    let mut done = 0;
-    while !stop.load(Ordering::Relaxed) {
-        let patience = Duration::from_millis(random.below(500));
+fn prune_until(machine: Machine<'_>, seed: u64, stop: &AtomicBool) -> u32 {
+    let mut random = Random::new(seed);
+    let (mut done, mut in_vain) = (0, 0);
+    while !stop.load(Ordering::Relaxed) || done == 0 {
+        let patience = Duration::from_millis(random.below(500)) * (1 + in_vain);
         let args = ["prune", "--max-unused", "0%", "--accept-fewer"];
-        done += u32::from(run_for_a_while(sandbox, &args, patience).is_some());
+        let has_ended = run_for_a_while(machine, &args, patience).is_some();
+        done += u32::from(has_ended);
+        in_vain = if has_ended { 0 } else { in_vain + 1 };
     }
     done
 }
@@ -251,14 +265,36 @@ fn prune_until(sandbox: &Sandbox, seed: u64, stop: &AtomicBool) -> u32 {
 #[test]
 fn any_number_at_once_killed_at_random() {
     let sandbox = Sandbox::with_repository();
+    turmoil_of(&sandbox, [Machine::This(&sandbox); 2]);
+    for folder in ["marks", "sessions", "roots"] {
+        assert_eq!(count(&sandbox, folder), 0, "{folder}");
+    }
+}
+
+/// The same with a writer and a pruner on each of two machines. What the other machine's dead left
+/// stays for a day, and costs nobody anything but space.
+#[test]
+fn two_machines_at_once_killed_at_random() {
+    let sandbox = Sandbox::with_repository();
+    let other = Machine::Other(&sandbox);
+    let possible = other.gabion(&["snapshots"]).run().ended_well();
+    if !rustix::process::geteuid().is_root() || !possible {
+        eprintln!("not run: only the superuser can have a second machine's names and numbers");
+        return;
+    }
+    turmoil_of(&sandbox, [Machine::This(&sandbox), other]);
+}
+
+fn turmoil_of(sandbox: &Sandbox, machines: [Machine<'_>; 2]) {
     let confirmed = [Confirmed::default(), Confirmed::default()];
     let (until, stop) = (Instant::now() + turmoil(), AtomicBool::new(false));
     let pruned: u32 = std::thread::scope(|scope| {
-        let (sandbox, confirmed, stop) = (&sandbox, &confirmed, &stop);
-        let pruners = [1, 2].map(|seed| scope.spawn(move || prune_until(sandbox, seed, stop)));
+        let (confirmed, stop) = (&confirmed, &stop);
+        let pruners =
+            [0, 1].map(|n| scope.spawn(move || prune_until(machines[n], 1 + n as u64, stop)));
         let writers = [0, 1].map(|n| {
             scope.spawn(move || {
-                write_and_forget(sandbox, ["a", "b"][n], until, &confirmed[n]);
+                write_and_forget(machines[n], ["a", "b"][n], until, &confirmed[n]);
             })
         });
         writers.into_iter().for_each(|writer| writer.join().unwrap());
@@ -285,7 +321,6 @@ fn any_number_at_once_killed_at_random() {
     assert!(restored > 0 && pruned > 0, "{restored} snapshots, {pruned} prunes");
     sandbox.gabion(["prune", "--max-unused", "0%", "--accept-fewer"]).run().success();
     sandbox.gabion(["check", "--read-data"]).run().success();
-    for folder in ["marks", "sessions", "roots"] {
-        assert_eq!(count(&sandbox, folder), 0, "{folder}");
-    }
+    let counts = format!("{restored} snapshots restored, {pruned} prunes not killed");
+    report("turmoil", &counts, 0);
 }

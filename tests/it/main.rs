@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one module per subject.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod aftermath;
 mod bit_flips;
 mod cache;
 mod check_beside;
@@ -17,6 +18,7 @@ mod cli_prune;
 mod cli_restore;
 mod cli_setup;
 mod cli_snapshot;
+mod crash_states;
 mod damage;
 mod every_file;
 mod forget_op;

@@ -112,7 +112,7 @@ fn now() -> Timestamp {
     Timestamp { seconds, nanos: since.subsec_nanos() }
 }
 
-fn options() -> SnapshotOptions {
+pub(crate) fn options() -> SnapshotOptions {
     SnapshotOptions {
         identity: None,
         paths: Vec::new(),

@@ -65,6 +65,15 @@ impl Sandbox {
         self.command(OsStr::new("sh"), ["-c", script]).env("GABION", env!("CARGO_BIN_EXE_gabion"))
     }
 
+    /// Any program with these arguments, to be run in the sandbox.
+    pub(crate) fn program<A: AsRef<OsStr>>(
+        &self,
+        program: &str,
+        args: impl IntoIterator<Item = A>,
+    ) -> Run {
+        self.command(OsStr::new(program), args)
+    }
+
     fn command<A: AsRef<OsStr>>(&self, program: &OsStr, args: impl IntoIterator<Item = A>) -> Run {
         let mut command = Command::new(program);
         command
@@ -186,6 +195,21 @@ impl Output {
     /// Whether it ended with 0.
     pub(crate) fn ended_well(&self) -> bool {
         self.status.success()
+    }
+
+    /// The code that it ended with; nothing when it was killed.
+    pub(crate) fn exit_code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    /// What it printed.
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.stdout).unwrap()
+    }
+
+    /// What it said about problems and errors.
+    pub(crate) fn errors(&self) -> &str {
+        std::str::from_utf8(&self.stderr).unwrap()
     }
 
     /// It ended with 0.
