@@ -25,6 +25,7 @@ mod forget_op;
 mod format_golden;
 mod old_repositories;
 mod parity;
+mod power_cuts;
 mod read_ops;
 mod repair;
 mod repository;
