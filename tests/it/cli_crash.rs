@@ -1,7 +1,11 @@
 //! The real program, ended at any instant or run into a full or failing disk: the next command
 //! works, nothing confirmed is lost, and what was stored is used again.
 
+mod disk_sizes;
 mod every_call;
+mod faults;
+mod kills;
+mod world;
 
 use std::path::Path;
 
