@@ -192,8 +192,9 @@ impl ForgetPlan {
         self.check(limits)?;
         let summary = self.summary();
         if !summary.removed.is_empty() {
-            repository.remove_snapshots(&summary.removed, presence)?;
+            // Before it is done: a prune after an interruption would wonder where they are.
             super::prune::forgotten(repository, &summary.removed);
+            repository.remove_snapshots(&summary.removed, presence)?;
         }
         Ok(summary)
     }

@@ -157,6 +157,32 @@ fn killed_at_each_step_nothing_is_lost_and_the_next_one_finishes() {
     assert!(met > 10, "{met}");
 }
 
+/// A client remembers which snapshots it saw, and wonders when most are gone. It must not wonder
+/// about what was done here on purpose, however that ended.
+#[test]
+fn new_tags_and_a_forget_that_was_cut_off_are_no_reason_to_refuse() {
+    let (sandbox, ids) = with_history();
+    sandbox.gabion(["prune"]).run().success();
+    sandbox.gabion(["tag", &ids[0], &ids[1], &ids[2], "--add", "word"]).run().success();
+    sandbox.gabion(["prune"]).run().success();
+    if std::process::Command::new("strace").arg("-V").output().is_err() {
+        eprintln!("not run: strace is not installed");
+        return;
+    }
+    sandbox.gabion(["snapshot", "source"]).run().success();
+    sandbox.gabion(["prune"]).run().success();
+    // After three records and their copies: before the session is ended.
+    let script = format!(
+        "strace -f -qq -o trace -e trace=unlinkat -e inject=unlinkat:signal=KILL:when=7 \
+         $GABION forget {} --force; true",
+        ids.join(" ")
+    );
+    sandbox.shell(&script).run().success();
+    assert_eq!((count(&sandbox, "snapshots"), count(&sandbox, "sessions")), (1, 1));
+    sandbox.gabion(["prune"]).run().success();
+    assert_eq!(count(&sandbox, "sessions"), 0);
+}
+
 /// How long the processes below go on: `GABION_TURMOIL_SECONDS`, else a moment.
 fn turmoil() -> Duration {
     let seconds = std::env::var("GABION_TURMOIL_SECONDS").ok().and_then(|text| text.parse().ok());

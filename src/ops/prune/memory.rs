@@ -1,7 +1,7 @@
 //! What one prune remembers for the next, in the client's cache. Only a help: without it a dead
 //! session of another machine is given up later, and a list that shrank is not noticed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::Prune;
 use super::view::View;
@@ -47,10 +47,21 @@ impl Prune<'_> {
     pub(super) fn compare_with_last_time(&self, view: &View<'_>) -> Result<(), OpError> {
         let seen = self.recall(SNAPSHOTS).unwrap_or_default();
         let seen: Vec<&str> = seen.lines().collect();
-        let gone = seen.iter().filter(|id| !view.has_snapshot(id)).count();
-        if self.options.accept_fewer || gone < 3 || gone * 2 <= seen.len() {
+        let mut gone: Vec<&str> = seen.clone();
+        gone.retain(|id| !view.has_snapshot(id));
+        let are_few = |gone: &[&str]| gone.len() < 3 || gone.len() * 2 <= seen.len();
+        if self.options.accept_fewer || are_few(&gone) {
             return Ok(());
         }
+        // A change of tags gives a snapshot another id.
+        let (records, _) = self.repository.snapshots()?;
+        let former = records.iter().flat_map(|record| &record.formerly);
+        let former: HashSet<String> = former.map(ToString::to_string).collect();
+        gone.retain(|id| !former.contains(*id));
+        if are_few(&gone) {
+            return Ok(());
+        }
+        let gone = gone.len();
         Err(OpError::Refused(format!(
             "{gone} of the {} snapshots that were here when this machine last pruned are gone, and \
              it did not forget them; if that was done elsewhere, say --accept-fewer",
