@@ -10,9 +10,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+pub use mariadb::{MariadbPlace, mariadb_client, mariadb_has_tables};
 pub(super) use postgresql::database_argument;
 pub use postgresql::{has_user_tables, psql};
 pub(super) use sqlite::back_up;
+pub use sqlite::write_sqlite;
 
 use super::config::{Job, StreamConfig};
 use crate::format::snapshot::StreamOrigin;

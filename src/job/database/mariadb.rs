@@ -1,6 +1,7 @@
 //! MariaDB and MySQL: plain dumps of one moment, with routines, triggers and events, which the
 //! tool leaves out by itself.
 
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use super::tool::{ask, check_secret, failure, first_line, names, program};
@@ -146,6 +147,56 @@ fn all(server: &MariadbConfig, interrupted: &AtomicBool) -> Result<Vec<String>, 
     let mut found = names(STREAM, ask(STREAM, &list, interrupted)?, '\n')?;
     found.retain(|name| !OWN.contains(&name.as_str()));
     Ok(found)
+}
+
+/// A database that a dump is to be restored into.
+#[derive(Debug, Clone, Copy)]
+pub struct MariadbPlace<'a> {
+    /// Its name.
+    pub database: &'a str,
+    /// The option file that says where it is, in the place of the usual ones.
+    pub defaults: Option<&'a Path>,
+}
+
+/// The client, about to read a dump into `place`. It stops at the first error; what was done
+/// before stays, since these servers cannot take back the making of tables.
+pub fn mariadb_client(place: &MariadbPlace<'_>) -> Program {
+    let mut program = Program::new(client_name());
+    if let Some(file) = place.defaults {
+        let mut argument = std::ffi::OsString::from("--defaults-file=");
+        argument.push(file);
+        program = program.arg(argument);
+    }
+    program
+        .arg("--batch")
+        .arg("--max-allowed-packet=1G")
+        .arg(format!("--database={}", place.database))
+}
+
+/// MySQL has only the old name.
+fn client_name() -> &'static str {
+    let usual = ["/usr/bin/mariadb", "/usr/local/bin/mariadb"];
+    if usual.iter().any(|path| Path::new(path).exists()) { "mariadb" } else { "mysql" }
+}
+
+/// Whether there is anything in `place`, found as [`mariadb_client`] finds it.
+///
+/// # Errors
+/// When the server cannot be asked, or there is no such database.
+pub fn mariadb_has_tables(
+    place: &MariadbPlace<'_>,
+    interrupted: &AtomicBool,
+) -> Result<bool, OpError> {
+    const COUNT: &str = "SELECT \
+        (SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()) + \
+        (SELECT COUNT(*) FROM information_schema.routines WHERE routine_schema = DATABASE()) + \
+        (SELECT COUNT(*) FROM information_schema.events WHERE event_schema = DATABASE())";
+    let count = mariadb_client(place).args(["--skip-column-names", "--execute", COUNT]);
+    let answer = ask(place.database, &count, interrupted)?;
+    match String::from_utf8_lossy(&answer).trim().parse::<u64>() {
+        Ok(count) => Ok(count > 0),
+        Err(_) => Err(failure(place.database, "the client did not tell how many tables there are")),
+    }
 }
 
 #[cfg(test)]

@@ -14,10 +14,12 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::tool::failure;
 use crate::format::path::printable;
-use crate::format::snapshot::StreamOrigin;
+use crate::format::snapshot::{Snapshot, StreamOrigin};
 use crate::job::config::SqliteConfig;
 use crate::ops::OpError;
+use crate::ops::cat::cat;
 use crate::ops::snapshot::{StreamInput, StreamSource};
+use crate::repo::Repository;
 
 /// Pages that are copied between two looks at whether the caller wishes to stop.
 const STEP_PAGES: i32 = 1000;
@@ -178,6 +180,30 @@ fn fill_from(
     }
     target.close().map_err(|(_, error)| error)?;
     Ok(())
+}
+
+/// Writes the database that the stream `name` of `snapshot` is to the new file `path`, durably, and
+/// returns its length in bytes. Nothing stays if not every byte is right.
+///
+/// # Errors
+/// When there is such a file, it cannot be written, or the content cannot be verified.
+pub fn write_sqlite(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    name: &[u8],
+    path: &Path,
+) -> Result<u64, OpError> {
+    let failed =
+        |error: io::Error| OpError::Refused(format!("cannot write {}: {error}", path.display()));
+    let mut options = File::options();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    let written = cat(repository, snapshot, name, &mut file)
+        .and_then(|len| file.sync_all().map(|()| len).map_err(failed));
+    if written.is_err() {
+        #[expect(clippy::disallowed_methods, reason = "the beginning of a file of our own")]
+        let _ = std::fs::remove_file(path);
+    }
+    written
 }
 
 #[cfg(test)]

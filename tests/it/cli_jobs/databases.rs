@@ -49,12 +49,21 @@ fn postgresql_comes_back_as_it_was_and_failed_nights_destroy_nothing() {
     let expected = server.sql("my db", SUM);
     server.sql("postgres", "CREATE DATABASE back TEMPLATE template0");
     let restore = ["restore", "latest", "--database", "my db", "--into-postgresql", "back"];
-    let done = with_server(sandbox.gabion(restore), &server).run().success();
+    let both = restore.iter().chain(&["--target", "new"]);
+    let done = with_server(sandbox.gabion(both), &server).run().success();
     assert!(done.stdout().contains("every byte verified\nnext: "), "{}", done.stdout());
+    assert!(done.stdout().contains("next: stop the program and move new/"), "{}", done.stdout());
+    // The files of the same snapshot, without the dump that is in the database now.
+    let file = sandbox.path("new").join(sandbox.path("src/file").strip_prefix("/").unwrap());
+    assert_eq!(fs::read_to_string(file).unwrap(), "content");
+    assert!(sandbox.path("new/postgres.pgsql").exists());
+    assert!(!sandbox.path("new/my db.pgsql").exists());
     assert_eq!(server.sql("back", SUM), expected);
     assert_eq!(server.sql("back", "SELECT twice(21)"), "42");
-    let again = with_server(sandbox.gabion(restore), &server).run().code(1);
+    let again = restore.iter().chain(&["--target", "again"]);
+    let again = with_server(sandbox.gabion(again), &server).run().code(1);
     again.says("the database back is not empty");
+    assert!(!sandbox.path("again").exists(), "it was refused before files were restored");
     assert_eq!(server.sql("back", SUM), expected);
 
     server.down();
@@ -137,9 +146,20 @@ fn mariadb_comes_back_with_routines_and_triggers() {
     assert_eq!(snapshots(&sandbox)[1]["counts"]["new-bytes"], 0);
 
     server.sql("", "CREATE DATABASE back");
-    let client = format!("mariadb --no-defaults -u root --socket={} back", socket.display());
-    let into = ["restore", "latest", "--database", "lab", "--into-command", &client];
-    sandbox.gabion(into).run().success();
+    sandbox.write("my.cnf", format!("[client]\nuser=root\nsocket={}\n", socket.display()));
+    let into = ["restore", "latest", "--database", "lab", "--into-mariadb", "back"];
+    let with = |into: [&str; 6]| {
+        sandbox.gabion(into.into_iter().chain(["--mariadb-defaults", "my.cnf"])).run()
+    };
+    let done = with(into).success();
+    assert!(done.stdout().contains("next: give the program's user its rights on back"));
+    with(into).code(1).says("the database back is not empty");
+    let mut other = into;
+    other[5] = "no such database";
+    with(other).code(12).says("no such database");
+    other[4] = "--into-postgresql";
+    sandbox.gabion(other).run().code(2).says("is a dump of mariadb").says("--into-mariadb");
+    sandbox.write("my.cnf", "[client]\nuser=dump\npassword=secret-word\n");
     let sum = "SELECT COUNT(*), SUM(n), MD5(GROUP_CONCAT(id, HEX(b))) FROM t";
     assert_eq!(server.sql("back", sum), server.sql("lab", sum));
     assert_eq!(server.sql("back", "SELECT f(41)"), "42");
@@ -194,8 +214,11 @@ fn an_sqlite_database_with_an_open_writer_is_taken_by_its_backup_interface() {
     let list = sandbox.gabion(["ls", "latest"]).run().success();
     assert!(list.stdout().contains("app.sqlite\n") && list.stdout().contains("/file\n"));
     assert!(!list.stdout().contains("app.db"), "{}", list.stdout());
-    let bytes = sandbox.gabion(["cat", "latest:app.sqlite"]).run().success();
-    let back = Connection::open(sandbox.write("back.db", bytes.stdout_bytes())).unwrap();
+    let into = ["restore", "latest", "--database", "app.sqlite", "--into-sqlite", "back.db"];
+    sandbox.gabion(into).run().success();
+    assert_eq!(fs::metadata(sandbox.path("back.db")).unwrap().permissions().mode() & 0o777, 0o600);
+    sandbox.gabion(into).run().code(1).says("is not empty");
+    let back = Connection::open(sandbox.path("back.db")).unwrap();
     let sum: i64 = back.query_row("SELECT sum(x) FROM t", [], |row| row.get(0)).unwrap();
     assert_eq!(sum, 1);
     assert_eq!(

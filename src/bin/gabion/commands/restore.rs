@@ -2,9 +2,14 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use gabion::format::snapshot::Snapshot;
 use gabion::ops::find_snapshot;
 use gabion::ops::restore::{Overwrite, RestoreOptions, RestoreSummary, restore};
+use gabion::repo::Repository;
+use gabion::source::exclude::literal;
 use gabion::target::{MetadataPolicy, OwnerPolicy};
 use serde::Serialize;
 
@@ -27,7 +32,9 @@ EXAMPLES:
   gabion restore latest:/home/me --target /home/me --overwrite if-changed
   gabion restore 1a2b3c4d --target /tmp/restored --include '*.conf' --verify
   gabion restore latest --database mydb --into-postgresql newdb
-  gabion restore latest --database wiki --into-command 'mariadb newwiki'")]
+  gabion restore latest --database wiki --into-mariadb newwiki
+  gabion restore latest --database app.sqlite --into-sqlite /srv/app.db
+  gabion restore latest --target /srv/new --database mydb --into-postgresql newdb")]
 pub(crate) struct Args {
     /// The snapshot, and what of it
     #[arg(value_name = "SNAP[:PATH]")]
@@ -114,12 +121,61 @@ struct Summary {
 /// Restores what was asked for.
 pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
     let spec = snapshot_spec(&args.what)?;
-    if args.into.is_given() {
-        return super::restore_into::run(session, &spec, &args.into);
+    if args.into.is_given() && spec.path.is_some() {
+        return Err(Failure::usage("--database names the stream: give SNAP without a path"));
     }
-    let target = args.target.ok_or_else(|| Failure::usage("no --target FOLDER was named"))?;
     let interrupted = session.interruption()?;
     let repository = session.open_for_restore()?.repository;
+    let snapshot = find_snapshot(&repository, &spec.snapshot)?;
+    // Whether the database can be restored is known before the first file is written.
+    let into = match args.into.is_given() {
+        true => Some(args.into.check(&snapshot, &interrupted)?),
+        false => None,
+    };
+    let mut exit = Exit::Done;
+    let target = args.target.clone();
+    if let Some(target) = &target {
+        let exclude = into.as_ref().map(|into| format!("/{}", literal(into.stream())));
+        exit = files(
+            session,
+            &repository,
+            &args,
+            FilesOf {
+                snapshot: snapshot.clone(),
+                path: spec.path,
+                target: target.clone(),
+                exclude,
+                interrupted: Arc::clone(&interrupted),
+            },
+        )?;
+    }
+    // A database beside files that lack something is better than none.
+    if let Some(into) = &into
+        && !args.dry_run
+    {
+        repository.load_index()?;
+        session.console.finish();
+        into.bring(session, &repository, &snapshot, target.as_deref(), &interrupted)?;
+    }
+    Ok(exit)
+}
+
+/// Which files go where.
+struct FilesOf {
+    snapshot: Snapshot,
+    path: Option<Vec<u8>>,
+    target: PathBuf,
+    /// A pattern for the stream that goes elsewhere.
+    exclude: Option<String>,
+    interrupted: Arc<AtomicBool>,
+}
+
+fn files(
+    session: &Session,
+    repository: &Arc<Repository>,
+    args: &Args,
+    of: FilesOf,
+) -> Result<Exit, Failure> {
     let owner = match (args.numeric_owner, args.no_owner) {
         (true, _) => OwnerPolicy::Numbers,
         (_, true) => OwnerPolicy::Leave,
@@ -127,11 +183,11 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
     };
     let dry_run = args.dry_run;
     let options = RestoreOptions {
-        snapshot: find_snapshot(&repository, &spec.snapshot)?,
-        path: spec.path,
-        target,
-        include: args.include,
-        exclude: args.exclude,
+        snapshot: of.snapshot,
+        path: of.path,
+        target: of.target,
+        include: args.include.clone(),
+        exclude: args.exclude.iter().cloned().chain(of.exclude).collect(),
         overwrite: args.overwrite.map(Overwrite::from),
         delete: args.delete,
         dry_run,
@@ -139,9 +195,9 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
         policy: MetadataPolicy { owner, xattrs: !args.no_xattrs },
         sync: !args.no_sync,
         threads: session.threads(),
-        interrupted,
+        interrupted: of.interrupted,
     };
-    let summary = restore(&repository, options)?;
+    let summary = restore(repository, options)?;
     session.console.finish();
     print(session, &summary, dry_run)?;
     Ok(match summary {

@@ -1,30 +1,64 @@
-//! `gabion restore --database`: brings a dump back into a command or a PostgreSQL database.
+//! `gabion restore --database`: brings a dump back into a command, a database or a file.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::AtomicBool;
 
 use gabion::format::snapshot::{Snapshot, StreamRecord};
-use gabion::job::database::{has_user_tables, psql};
+use gabion::job::database::{self, MariadbPlace};
 use gabion::ops::cat_into::cat_into;
 use gabion::ops::program::shell;
-use gabion::ops::{SnapshotSpec, find_snapshot};
+use gabion::repo::Repository;
+use serde::Serialize;
 
 use crate::errors::{Exit, Failure};
-use crate::output::one_line;
-use crate::render::values::size;
+use crate::output::{one_json, one_line};
+use crate::render::values::{short, size};
 use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct IntoArgs {
-    /// Restore the dump of this database, or the stream of this name, into a command
-    #[arg(long, value_name = "NAME", conflicts_with = "target")]
+    /// Restore the dump of this database, or the stream of this name; with --target the files of
+    /// the snapshot, too
+    #[arg(long, value_name = "NAME")]
     database: Option<String>,
     /// The shell command that reads the dump
-    #[arg(long, value_name = "COMMAND", requires = "database")]
+    #[arg(long, value_name = "COMMAND", requires = "database", group = "into")]
     into_command: Option<String>,
     /// An empty PostgreSQL database that takes the dump, all or nothing; PGHOST, PGPORT, PGUSER
     /// and PGPASSFILE say where it is
-    #[arg(long, value_name = "DATABASE", requires = "database", conflicts_with = "into_command")]
+    #[arg(long, value_name = "DATABASE", requires = "database", group = "into")]
     into_postgresql: Option<String>,
+    /// An empty MariaDB or MySQL database that takes the dump
+    #[arg(long, value_name = "DATABASE", requires = "database", group = "into")]
+    into_mariadb: Option<String>,
+    /// The option file with user, password and socket or host [default: ~/.my.cnf and the like]
+    #[arg(long, value_name = "FILE", requires = "into_mariadb")]
+    mariadb_defaults: Option<PathBuf>,
+    /// The file that becomes the SQLite database; there must be none yet
+    #[arg(long, value_name = "FILE", requires = "database", group = "into")]
+    into_sqlite: Option<PathBuf>,
+}
+
+/// Where a dump goes, which was looked at.
+pub(crate) struct Into<'a> {
+    stream: &'a StreamRecord,
+    place: Place<'a>,
+}
+
+enum Place<'a> {
+    Command(&'a str),
+    Postgresql(&'a str),
+    Mariadb(MariadbPlace<'a>),
+    Sqlite(&'a Path),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case", tag = "type", rename = "database")]
+struct Line<'a> {
+    stream: &'a str,
+    bytes: u64,
+    next: Vec<String>,
 }
 
 impl IntoArgs {
@@ -32,47 +66,163 @@ impl IntoArgs {
     pub(crate) fn is_given(&self) -> bool {
         self.database.is_some()
     }
+
+    /// Finds the stream and looks at where it is to go, before anything is written.
+    pub(crate) fn check<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+        interrupted: &AtomicBool,
+    ) -> Result<Into<'a>, Failure> {
+        let wanted = self.database.as_deref().unwrap_or_default();
+        let stream = stream_of(snapshot, wanted)?;
+        let place = match self {
+            Self { into_command: Some(line), .. } => Place::Command(line),
+            Self { into_postgresql: Some(database), .. } => Place::Postgresql(database),
+            Self { into_mariadb: Some(database), .. } => {
+                let defaults = self.mariadb_defaults.as_deref();
+                Place::Mariadb(MariadbPlace { database, defaults })
+            }
+            Self { into_sqlite: Some(file), .. } => Place::Sqlite(file),
+            _ => {
+                let message = "into what? --into-command, --into-postgresql, --into-mariadb or \
+                               --into-sqlite";
+                let hint = format!("`gabion cat SNAP:{}` writes it out", stream.name);
+                return Err(Failure::usage(message).hint(hint));
+            }
+        };
+        let into = Into { stream, place };
+        into.check_kind()?;
+        into.check_empty(interrupted)?;
+        Ok(into)
+    }
 }
 
-/// Restores the stream.
-pub(crate) fn run(
-    session: &Session,
-    spec: &SnapshotSpec,
-    args: &IntoArgs,
-) -> Result<Exit, Failure> {
-    let wanted = args.database.as_deref().unwrap_or_default();
-    if spec.path.is_some() {
-        return Err(Failure::usage("--database names the stream: give SNAP without a path"));
+impl Into<'_> {
+    /// The stream's name.
+    pub(crate) fn stream(&self) -> &str {
+        &self.stream.name
     }
-    let interrupted = session.interruption()?;
-    let opened = session.open_with_index()?;
-    let snapshot = find_snapshot(&opened.repository, &spec.snapshot)?;
-    let stream = stream_of(&snapshot, wanted)?;
-    let command: Command = match (&args.into_command, &args.into_postgresql) {
-        (Some(line), _) => shell(line),
-        (_, Some(database)) => {
-            if has_user_tables(database, &interrupted)? {
-                let message = format!("the database {database} is not empty");
-                return Err(Failure::new(Exit::Failed, message)
-                    .hint("make a new one: createdb --template template0 NAME"));
+
+    /// Refuses the dump of another kind of database.
+    fn check_kind(&self) -> Result<(), Failure> {
+        let kind = self.stream.origin.as_ref().map(|origin| origin.kind.as_str());
+        let wanted = match &self.place {
+            Place::Command(_) => return Ok(()),
+            Place::Postgresql(_) => "postgresql",
+            Place::Mariadb(_) => "mariadb",
+            Place::Sqlite(_) => "sqlite",
+        };
+        match kind {
+            Some(kind @ ("postgresql" | "mariadb" | "sqlite")) if kind != wanted => {
+                let message = format!("{} is a dump of {kind}, not of {wanted}", self.stream.name);
+                Err(Failure::usage(message).hint(format!("use --into-{kind}")))
             }
-            psql(database).command()
-        }
-        _ => {
-            return Err(Failure::usage("into what? --into-command or --into-postgresql")
-                .hint(format!("`gabion cat SNAP:{}` writes it to standard output", stream.name)));
-        }
-    };
-    session.console.finish();
-    let name = stream.name.as_bytes();
-    let len = cat_into(&opened.repository, &snapshot, name, command, &interrupted)?;
-    if !session.quiet() {
-        one_line(format!("restored {}: {}, every byte verified", stream.name, size(len)))?;
-        for step in next_steps(stream, args) {
-            one_line(format!("next: {step}"))?;
+            _ => Ok(()),
         }
     }
-    Ok(Exit::Done)
+
+    fn check_empty(&self, interrupted: &AtomicBool) -> Result<(), Failure> {
+        let (is_used, name, hint) = match &self.place {
+            Place::Command(_) => return Ok(()),
+            Place::Postgresql(database) => (
+                database::has_user_tables(database, interrupted)?,
+                (*database).to_owned(),
+                "make a new one: createdb --template template0 NAME",
+            ),
+            Place::Mariadb(place) => (
+                database::mariadb_has_tables(place, interrupted)?,
+                place.database.to_owned(),
+                "make a new one: mariadb -e 'CREATE DATABASE NAME'",
+            ),
+            Place::Sqlite(file) => {
+                (file.exists(), file.display().to_string(), "name a file that is not there yet")
+            }
+        };
+        match is_used {
+            true => {
+                let message = format!("the database {name} is not empty");
+                Err(Failure::new(Exit::Failed, message).hint(hint))
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Brings the dump there and says what is left to do.
+    pub(crate) fn bring(
+        &self,
+        session: &Session,
+        repository: &Repository,
+        snapshot: &Snapshot,
+        target: Option<&Path>,
+        interrupted: &AtomicBool,
+    ) -> Result<(), Failure> {
+        let name = self.stream.name.as_bytes();
+        let into = |command: Command| cat_into(repository, snapshot, name, command, interrupted);
+        let bytes = match &self.place {
+            Place::Command(line) => into(shell(line))?,
+            Place::Postgresql(database) => into(database::psql(database).command())?,
+            Place::Mariadb(place) => into(database::mariadb_client(place).command())?,
+            Place::Sqlite(file) => database::write_sqlite(repository, snapshot, name, file)?,
+        };
+        let next = self.next_steps(snapshot, target);
+        if session.json() {
+            return one_json(&Line { stream: &self.stream.name, bytes, next });
+        }
+        if !session.quiet() {
+            one_line(format!(
+                "restored {}: {}, every byte verified",
+                self.stream.name,
+                size(bytes)
+            ))?;
+            for step in next {
+                one_line(format!("next: {step}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is left to do by hand, in order.
+    fn next_steps(&self, snapshot: &Snapshot, target: Option<&Path>) -> Vec<String> {
+        let id = short(snapshot.id);
+        let mut steps = Vec::new();
+        match &self.place {
+            Place::Postgresql(database) => {
+                steps.push(format!("run ANALYZE in {database}, so that the server plans well"));
+            }
+            Place::Mariadb(place) => {
+                let database = place.database;
+                steps.push(format!("give the program's user its rights on {database} (GRANT)"));
+            }
+            Place::Sqlite(file) => {
+                let file = file.display();
+                steps.push(format!("give {file} to the program's user (chown); it has mode 600"));
+            }
+            Place::Command(_) => {}
+        }
+        let is_database = self.stream.origin.as_ref().is_some_and(|from| from.kind != "command");
+        if !is_database && target.is_none() {
+            return steps;
+        }
+        match target {
+            None if snapshot.paths.is_empty() => {}
+            None => {
+                steps.push(format!("restore its files: gabion restore {id} --target FOLDER"));
+            }
+            Some(target) => {
+                let target = target.display();
+                for path in &snapshot.paths {
+                    let path = gabion::format::path::printable(&path.0);
+                    steps.push(format!(
+                        "stop the program and move {target}{path} to where it belongs; `gabion \
+                         diff {id}:{path} {path}` then shows what differs"
+                    ));
+                }
+            }
+        }
+        steps.push("point the program at the restored database".to_owned());
+        steps.push("start it and look at its data before the old is removed".to_owned());
+        steps
+    }
 }
 
 fn stream_of<'a>(snapshot: &'a Snapshot, wanted: &str) -> Result<&'a StreamRecord, Failure> {
@@ -99,18 +249,4 @@ fn stream_of<'a>(snapshot: &'a Snapshot, wanted: &str) -> Result<&'a StreamRecor
             Err(Failure::new(Exit::Failed, message).hint(format!("its streams: {hint}")))
         }
     }
-}
-
-/// What is left to do by hand.
-fn next_steps(stream: &StreamRecord, args: &IntoArgs) -> Vec<String> {
-    let kind = stream.origin.as_ref().map(|origin| origin.kind.as_str());
-    let mut steps = Vec::new();
-    if let Some(database) = &args.into_postgresql {
-        steps.push(format!("run ANALYZE in {database}, so that the server plans well"));
-    }
-    if matches!(kind, Some("postgresql" | "mariadb")) {
-        steps.push("restore the files of the same snapshot: gabion restore SNAP --target".into());
-        steps.push("point the program at the new database and look at its data".into());
-    }
-    steps
 }
