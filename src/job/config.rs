@@ -4,6 +4,7 @@
 mod check;
 mod drill;
 mod file;
+mod notify;
 mod presets;
 mod sources;
 mod values;
@@ -13,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use drill::{Drill, DrillQuery, Expected, Sample};
+pub(in crate::job) use notify::host_of;
+pub use notify::{Address, Notify, When};
 pub use presets::{AiidaConfig, DocumentConfig, IndexConfig, Secret};
 pub use sources::{sqlite_stream, stream_name};
 pub use values::{duration_text, parse_duration};
@@ -242,25 +245,6 @@ pub struct Hooks {
     pub timeout: Duration,
 }
 
-/// When somebody is told.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum NotifyWhen {
-    /// After a run that failed or was incomplete.
-    #[default]
-    Failure,
-    /// After every run.
-    Always,
-}
-
-/// `[job.NAME.notify]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Notify {
-    /// An address that gets a mail through the machine's `sendmail`.
-    pub mail: Option<String>,
-    /// When.
-    pub when: NotifyWhen,
-}
-
 /// What a second run does while the first is under way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Wait {
@@ -278,6 +262,12 @@ pub struct Limits {
     pub time: Option<Duration>,
     /// What happens while another run of the job is under way.
     pub wait: Wait,
+    /// By how much its processor time counts less than that of others, 0 to 19.
+    pub nice: u8,
+    /// Reads and writes only when nobody else does.
+    pub idle_io: bool,
+    /// Bytes of the sources that are read in a second.
+    pub rate: Option<u64>,
 }
 
 /// A configuration that cannot be used.

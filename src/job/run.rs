@@ -84,6 +84,7 @@ pub fn run(
         force: false,
         scope,
         dry_run: options.dry_run,
+        rate: job.limits.rate,
         compression: job.compression,
         threads: options.threads,
         interrupted: options.interrupted,

@@ -69,6 +69,16 @@ impl Schedule {
         self.days.iter().filter_map(|&day| DAYS.get(usize::from(day)).copied()).collect()
     }
 
+    /// Whether it comes on a day of the week, by cron's numbers: 0 is Sunday.
+    pub fn is_on(&self, day: u8) -> bool {
+        self.days.is_empty() || self.days.contains(&day)
+    }
+
+    /// At which hour, if not at every one, and minute it comes.
+    pub fn time(&self) -> (Option<u8>, u8) {
+        (self.hour, self.minute)
+    }
+
     /// The five fields of a crontab.
     pub fn crontab(&self) -> String {
         let hour = self.hour.map_or_else(|| "*".to_owned(), |hour| hour.to_string());

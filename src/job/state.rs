@@ -3,6 +3,7 @@
 //! process, so that it ends with it.
 
 mod drill;
+mod history;
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -15,6 +16,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use drill::{DrillRecord, DrilledFiles, DrilledQuery, DrilledStream};
+pub use history::{Past, PastDrill};
 
 /// Longest record that is read, in bytes.
 const MAX_LEN: u64 = 1 << 20;
@@ -62,6 +64,21 @@ pub struct RunRecord {
     /// Sources that could not be read, and other findings.
     #[serde(default)]
     pub problems: u64,
+    /// What was read back and verified behind the snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked: Option<Checked>,
+}
+
+/// What the check behind a snapshot came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Checked {
+    /// When it ended.
+    pub ended: i64,
+    /// Stored bytes that were read and verified.
+    pub bytes: u64,
+    /// Findings that mean damage.
+    pub problems: u64,
 }
 
 /// What is remembered of a job.
@@ -76,13 +93,28 @@ pub struct Status {
     pub last_success: Option<RunRecord>,
     /// The last run that was not such.
     pub last_failure: Option<RunRecord>,
+    /// The success before the last.
+    #[serde(default)]
+    pub previous_success: Option<RunRecord>,
+    /// The last check behind a run.
+    #[serde(default)]
+    pub last_check: Option<Checked>,
+    /// When the last weekly summary was sent, or the first week began.
+    #[serde(default)]
+    pub last_summary: Option<i64>,
+    /// Who could not be told about the last run, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untold: Vec<String>,
 }
 
 impl Status {
     /// Takes a run in.
     pub fn add(&mut self, run: RunRecord) {
+        self.last_check = run.checked.or(self.last_check);
         match run.outcome {
-            Outcome::Ok => self.last_success = Some(run.clone()),
+            Outcome::Ok => {
+                self.previous_success = self.last_success.replace(run.clone());
+            }
             Outcome::Incomplete | Outcome::Failed => self.last_failure = Some(run.clone()),
         }
         self.last_run = Some(run);
@@ -270,7 +302,8 @@ impl StateFolder {
 /// # Errors
 /// When the folder or the disk refuses; what was there stays then.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(path.file_name().unwrap_or_default());
     hidden.push(format!(".{}", std::process::id()));
@@ -308,6 +341,7 @@ mod tests {
             bytes: 2,
             added_bytes: 3,
             problems: 0,
+            checked: None,
         }
     }
 

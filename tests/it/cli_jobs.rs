@@ -2,6 +2,7 @@
 
 mod databases;
 mod drill;
+mod notify;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -52,6 +53,11 @@ fn a_run_takes_a_snapshot_says_one_line_and_is_remembered() {
     job(&sandbox, &["status", "--prometheus", figures.to_str().unwrap()]).run().success();
     let figures = fs::read_to_string(figures).unwrap();
     assert!(figures.contains("gabion_job_last_run_ok{job=\"files\"} 1\n"), "{figures}");
+    assert!(figures.contains("gabion_job_last_success_growth_bytes{job=\"files\"} 0\n"));
+    let long = job(&sandbox, &["status", "--long"]).run().success();
+    for wanted in ["files: ok\n  last success  ", "last check    never", "next run      2"] {
+        assert!(long.stdout().contains(wanted), "{}", long.stdout());
+    }
     // Without configuration, repository and key.
     fs::remove_dir_all(sandbox.path("repository")).unwrap();
     fs::remove_dir_all(sandbox.path("home/.config")).unwrap();
@@ -263,4 +269,32 @@ fn what_the_policy_does_not_keep_is_forgotten_and_its_space_given_back() {
     assert_eq!((left.len(), of_job.len()), (3, 2), "what no job took is no job's to forget");
     assert!(packs <= 6, "{packs}");
     sandbox.gabion(["check", "--read-data"]).run().success();
+}
+
+#[test]
+fn the_report_is_one_page_in_which_nothing_is_markup_that_was_said() {
+    let sandbox =
+        with_jobs("[job.odd]\npaths = [\"TOP/<b>'gone&\"]\n[job.files]\npaths = [\"TOP/src\"]\n");
+    let page = || {
+        job(&sandbox, &["report", "--html", "page.html"]).run().success();
+        fs::read_to_string(sandbox.path("page.html")).unwrap()
+    };
+    assert!(page().contains("It never ran."));
+    for _ in 0..3 {
+        job(&sandbox, &["run", "odd", "files"]).run().code(1);
+    }
+    let folder = sandbox.path("").display().to_string();
+    job(&sandbox, &["drill", "files", "--folder", "/tmp"]).run().success();
+    let page = page();
+    assert!(page.contains("/&lt;b&gt;&#39;gone&amp;: ") && !page.contains("<b>'gone"), "{page}");
+    for nothing in ["<script", "href", "src=", "url(", "@import", "http"] {
+        let found = page.replace("http-equiv", "").contains(nothing);
+        assert!(!found, "{nothing} in {page}");
+    }
+    assert!(!page.replace(&folder, "").is_empty() && page.matches("<svg").count() == 6, "{page}");
+    for wanted in ["Runs: 3", "Drills: 1", "3 of 3 ok", "0 of 3 ok", "prefers-color-scheme: dark"] {
+        assert!(page.contains(wanted), "{wanted} in {page}");
+    }
+    let past = sandbox.path("home/.local/state/gabion/files.past");
+    assert_eq!(fs::read_to_string(past).unwrap().lines().count(), 4);
 }

@@ -85,6 +85,7 @@ impl World {
             force: false,
             scope: Scope::Everything,
             dry_run: false,
+            rate: None,
             compression: 1,
             threads: 2,
             interrupted: Arc::new(AtomicBool::new(false)),

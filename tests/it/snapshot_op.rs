@@ -131,6 +131,7 @@ pub(crate) fn options() -> SnapshotOptions {
         force: false,
         scope: Scope::Everything,
         dry_run: false,
+        rate: None,
         compression: 1,
         threads: 2,
         interrupted: Arc::new(AtomicBool::new(false)),

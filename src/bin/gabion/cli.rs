@@ -42,6 +42,7 @@ enum Command {
     Jobs(commands::jobs::Args),
     Drill(commands::drill::Args),
     Status(commands::status::Args),
+    Report(commands::report::Args),
     Cron(commands::cron::Args),
     Why(commands::why::Args),
     Completions(commands::completions::Args),
@@ -61,6 +62,7 @@ impl Command {
                 | Self::Jobs(_)
                 | Self::Status(_)
                 | Self::Cron(_)
+                | Self::Report(_)
                 | Self::Why(_)
                 | Self::Completions(_)
                 | Self::Man(_)
@@ -100,6 +102,7 @@ impl Cli {
             Command::Jobs(args) => commands::jobs::run(&session, &args),
             Command::Drill(args) => commands::drill::run(&mut session, &args),
             Command::Status(args) => commands::status::run(&session, &args),
+            Command::Report(args) => commands::report::run(&session, &args),
             Command::Cron(args) => commands::cron::run(&session, &args),
             Command::Why(args) => commands::why::run(&session, &args),
             Command::Completions(args) => commands::completions::run(&args),

@@ -12,7 +12,7 @@ use super::values::{
 };
 use super::{
     Configuration, DEFAULT_COMPRESSION, DEFAULT_HOOK_TIMEOUT, Hooks, Job, Keep, KeyPlace, Limits,
-    Notify, NotifyWhen, Place, RepositoryPlace, Wait,
+    Place, RepositoryPlace, Wait,
 };
 use crate::format::path::printable;
 use crate::job::schedule::Schedule;
@@ -108,7 +108,7 @@ fn job(name: &str, written: Spanned<file::Job>, places: &mut Vec<Place>) -> Resu
     for pattern in &job.exclude {
         check_pattern(pattern)?;
     }
-    let exclude_files = job.exclude_file.take().map(file::Texts::list).unwrap_or_default();
+    let exclude_files = job.exclude_file.take().map(file::list).unwrap_or_default();
     let exclude_files = job_paths(name, &exclude_files, "exclude-file", places)?;
     let write_once = write_once(&job.write_once, &paths)?;
     if let Some(command) = job.changed_from.as_ref().filter(|_| !write_once.is_empty()) {
@@ -140,7 +140,7 @@ fn job(name: &str, written: Spanned<file::Job>, places: &mut Vec<Place>) -> Resu
         indexes: Vec::new(),
         keep: job.keep.map(keep).transpose()?,
         hooks: hooks(job.hooks.unwrap_or_default())?,
-        notify: job.notify.map(notify).transpose()?.unwrap_or_default(),
+        notify: job.notify.map(super::notify::notify).transpose()?.unwrap_or_default(),
         check_budget: job.check.map(|check| size(&check.budget, "budget")).transpose()?,
         limits: limits(job.limits.unwrap_or_default())?,
         drill: job.drill.map(super::drill::drill).transpose()?.unwrap_or_default(),
@@ -242,36 +242,6 @@ fn hooks(written: file::Hooks) -> Result<Hooks, Wrong> {
     })
 }
 
-fn notify(written: Spanned<file::Notify>) -> Result<Notify, Wrong> {
-    let whole = Spanned::new(written.span(), ());
-    let written = written.into_inner();
-    for (value, key) in [(&written.webhook, "webhook"), (&written.ping, "ping")] {
-        if let Some(value) = value {
-            let cure = "call the address in a hook, for instance with curl";
-            return Err(wrong(value, format!("this gabion knows no `{key}` yet"), cure));
-        }
-    }
-    let when = match written.when.as_ref().map(|when| when.get_ref().as_str()) {
-        None | Some("failure") => NotifyWhen::Failure,
-        Some("always") => NotifyWhen::Always,
-        Some(other) => {
-            let reason = format!("`when` is {other:?}");
-            let at = written.when.as_ref().map(|when| when.span().start);
-            let cure = Some("write \"failure\" or \"always\"".to_owned());
-            return Err(Wrong { at, reason, cure });
-        }
-    };
-    let Some(mail) = written.mail else {
-        return Err(wrong(&whole, "`notify` tells nobody", "give it `mail`, or leave it out"));
-    };
-    let plain = |c: char| !c.is_whitespace() && !c.is_control();
-    if mail.get_ref().starts_with('-') || !mail.get_ref().chars().all(plain) {
-        let reason = format!("`mail` is no address: {:?}", mail.get_ref());
-        return Err(wrong(&mail, reason, "write one address, such as admin@example.org"));
-    }
-    Ok(Notify { mail: Some(text(mail, "mail")?), when })
-}
-
 fn limits(written: file::Limits) -> Result<Limits, Wrong> {
     let wait = match &written.wait {
         None => Wait::default(),
@@ -282,7 +252,27 @@ fn limits(written: file::Limits) -> Result<Limits, Wrong> {
         })?),
     };
     let time = written.time.map(|value| duration(&value, "time")).transpose()?;
-    Ok(Limits { time, wait })
+    let nice = match &written.nice {
+        None => 0,
+        Some(value) => {
+            let nice = u8::try_from(*value.get_ref()).ok().filter(|nice| *nice <= 19);
+            nice.ok_or_else(|| {
+                let reason = format!("`nice` must lie between 0 and 19, not {}", value.get_ref());
+                wrong(value, reason, "0 is as important as others, 19 the least important")
+            })?
+        }
+    };
+    let idle_io = match &written.ionice {
+        None => false,
+        Some(value) if value.get_ref() == "idle" => true,
+        Some(value) if value.get_ref() == "normal" => false,
+        Some(value) => {
+            let reason = format!("`ionice` is {:?}", value.get_ref());
+            return Err(wrong(value, reason, "write \"idle\" or \"normal\""));
+        }
+    };
+    let rate = written.rate.map(|value| size(&value, "rate")).transpose()?;
+    Ok(Limits { time, wait, nice, idle_io, rate })
 }
 
 /// The folder of a server's programs.

@@ -25,21 +25,24 @@ pub(super) struct Repository {
     pub(super) key_file: Option<Text>,
 }
 
-/// One text or several.
+/// One text or several, and where they stand.
+pub(super) type Texts = Spanned<OneOrMany>;
+
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "expected a string or a list of strings")]
-pub(super) enum Texts {
-    One(Text),
-    Many(Vec<Text>),
+pub(super) enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
 }
 
-impl Texts {
-    pub(super) fn list(self) -> Vec<Text> {
-        match self {
-            Self::One(text) => vec![text],
-            Self::Many(texts) => texts,
-        }
-    }
+/// The texts, each with the place of all: a choice of types hides where its parts stand.
+pub(super) fn list(texts: Texts) -> Vec<Text> {
+    let span = texts.span();
+    let texts = match texts.into_inner() {
+        OneOrMany::One(text) => vec![text],
+        OneOrMany::Many(texts) => texts,
+    };
+    texts.into_iter().map(|text| Spanned::new(span.clone(), text)).collect()
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,7 +77,7 @@ pub(super) struct Job {
     pub(super) aiida: Vec<Spanned<Aiida>>,
     pub(super) keep: Option<Spanned<Keep>>,
     pub(super) hooks: Option<Hooks>,
-    pub(super) notify: Option<Spanned<Notify>>,
+    pub(super) notify: Option<Spanned<super::notify::Written>>,
     pub(super) check: Option<Check>,
     pub(super) limits: Option<Limits>,
     pub(super) drill: Option<super::drill::Written>,
@@ -162,15 +165,6 @@ pub(super) struct Hooks {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Notify {
-    pub(super) mail: Option<Text>,
-    pub(super) webhook: Option<Text>,
-    pub(super) ping: Option<Text>,
-    pub(super) when: Option<Text>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Check {
     pub(super) budget: Text,
 }
@@ -180,4 +174,7 @@ pub(super) struct Check {
 pub(super) struct Limits {
     pub(super) time: Option<Text>,
     pub(super) wait: Option<Text>,
+    pub(super) nice: Option<Spanned<i64>>,
+    pub(super) ionice: Option<Text>,
+    pub(super) rate: Option<Text>,
 }

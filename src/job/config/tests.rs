@@ -72,11 +72,24 @@ fn what_makes_no_sense_is_refused_with_its_line() {
         (job("[job.x.keep]"), 6, "holds no rule"),
         (job("[job.x.keep]\nwithin = \"0d\""), 7, "`within`"),
         (job("[job.x.hooks]\ntimeout = \"10\""), 7, "`timeout`"),
-        (job("[job.x.notify]\nwebhook = \"https://a\""), 7, "`webhook`"),
+        (job("[job.x.notify]\nwebhook = \"a.example\""), 7, "`webhook`"),
+        (job("[job.x.notify]\nping = \"http://a\"\nping-file = \"/p\""), 7, "both given"),
+        (job("[job.x.notify]\nwhen = \"weekly\""), 6, "tells nobody"),
         (job("[job.x.notify]\nwhen = \"never\""), 7, "`when`"),
         (job("[job.x.notify]\nmail = \"a b\""), 7, "no address"),
         (job("[job.x.check]\nbudget = \"much\""), 7, "`budget`"),
         (job("[job.x.limits]\nwait = \"stay\""), 7, "`wait`"),
+        (job("[job.x.limits]\nnice = 20"), 7, "`nice`"),
+        (job("[job.x.limits]\nionice = \"high\""), 7, "`ionice`"),
+        (job("[job.x.limits]\nrate = \"fast\""), 7, "`rate`"),
+        (job("[job.x.drill]\nfiles = \"many\""), 7, "`files`"),
+        (job("[job.x.drill]\nfiles = -1"), 7, "`files`"),
+        (job("[job.x.drill]\nrequire = [\"a\"]"), 7, "no absolute path"),
+        (
+            job("[[job.x.drill.sql]]\ndatabase = \"d\"\nquery = \"q\"\nvalue = 1\nat-least = 1"),
+            6,
+            "both given",
+        ),
         (job("[[job.x.postgresql]]\nhost = \"h\""), 6, "which database"),
         (job("[[job.x.postgresql]]\ndatabase = \"a\"\nall = true"), 6, "said twice"),
         (job("[[job.x.postgresql]]\ndatabase = \"a\"\nport = 0"), 8, "`port`"),
@@ -92,6 +105,25 @@ fn what_makes_no_sense_is_refused_with_its_line() {
     ] {
         refused(&rest, line, reason);
     }
+}
+
+#[test]
+fn one_text_may_stand_for_a_list() {
+    for (written, expected) in [("\"/p\"", 1), ("[\"/p\", \"/q\"]", 2)] {
+        let read = parse(&format!("[job.x]\npaths = [\"/a\"]\nexclude-file = {written}\n"));
+        assert_eq!(read.unwrap().jobs["x"].exclude_files.len(), expected);
+    }
+    let notify = |when: &str| {
+        let text =
+            format!("[job.x]\npaths = [\"/a\"]\n[job.x.notify]\nmail = \"m\"\nwhen = {when}");
+        parse(&text).unwrap().jobs["x"].notify.when
+    };
+    let When { failure, recovery, success, weekly } = notify("\"always\"");
+    assert!(failure && recovery && success && !weekly);
+    let When { failure, recovery, success, weekly } = notify("[\"weekly\", \"failure\"]");
+    assert!(failure && !recovery && !success && weekly);
+    let error = parse("[job.x]\npaths = [\"/a\"]\nexclude-file = 7\n").unwrap_err().to_string();
+    assert_eq!(error, "/etc/gabion.toml:6: expected a string or a list of strings");
 }
 
 #[test]

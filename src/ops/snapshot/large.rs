@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 
 use super::pipeline::{Message, ReadJob, Shared};
@@ -104,7 +103,7 @@ fn read_once(
             }
             slabs.push(&buffer[..got])?;
             left -= got as u64;
-            shared.read_bytes.fetch_add(got as u64, Ordering::Relaxed);
+            shared.count_read(got as u64);
         }
         len += region.len - left;
         if left > 0 {

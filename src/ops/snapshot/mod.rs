@@ -13,6 +13,7 @@ mod names;
 mod options;
 mod pipeline;
 mod previous;
+mod rate;
 mod read;
 mod rows;
 mod slabs;
@@ -176,7 +177,8 @@ fn store_and_confirm(
     earlier: &Earlier,
 ) -> Result<SnapshotSummary, OpError> {
     let repository = writer.repository();
-    let shared = Arc::new(Shared::new(writer, options.threads, &options.interrupted)?);
+    let shared =
+        Arc::new(Shared::new(writer, options.threads, options.rate, &options.interrupted)?);
     repository.observer().event(Event::Phase("reading the sources"));
     let dry_run = options.dry_run;
     let fed = std::thread::scope(|scope| {

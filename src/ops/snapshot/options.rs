@@ -128,6 +128,8 @@ pub struct SnapshotOptions {
     pub scope: Scope,
     /// Walk and compare, but store nothing.
     pub dry_run: bool,
+    /// Bytes of the sources that are read in a second at most.
+    pub rate: Option<u64>,
     /// zstd level.
     pub compression: i32,
     /// Threads that read and store; as many again list folders.

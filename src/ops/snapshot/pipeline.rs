@@ -22,6 +22,8 @@ use crate::source::open::Roots;
 use crate::source::{SourceError, Stat};
 use crate::tree::LeafPage;
 
+use super::rate::Rate;
+
 /// An item that is to be read.
 #[derive(Debug)]
 pub(super) struct ReadJob {
@@ -92,6 +94,7 @@ pub(super) struct Shared {
     pub(super) streams: Chunker,
     pub(super) problems: AtomicU64,
     pub(super) read_bytes: AtomicU64,
+    rate: Option<Rate>,
     pub(super) interrupted: Arc<AtomicBool>,
     contexts: Vec<Mutex<Context>>,
     pool: rayon::ThreadPool,
@@ -101,6 +104,7 @@ impl Shared {
     pub(super) fn new(
         writer: &Writer,
         threads: usize,
+        rate: Option<u64>,
         interrupted: &Arc<AtomicBool>,
     ) -> Result<Self, RepositoryError> {
         let repository = Arc::clone(writer.repository());
@@ -128,11 +132,20 @@ impl Shared {
             streams: Chunker::new(sizes.streams, &gear),
             problems: AtomicU64::new(0),
             read_bytes: AtomicU64::new(0),
+            rate: rate.map(Rate::new),
             interrupted: Arc::clone(interrupted),
             contexts: contexts.collect::<Result<_, RepositoryError>>()?,
             pool,
             repository,
         })
+    }
+
+    /// Counts bytes that were read from a source, and waits if that was faster than it may be.
+    pub(super) fn count_read(&self, bytes: u64) {
+        self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(rate) = &self.rate {
+            rate.take(bytes, &self.interrupted);
+        }
     }
 
     /// Messages that may be under way: enough to keep all workers busy, little memory.

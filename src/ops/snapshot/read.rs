@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
-use std::sync::atomic::Ordering;
 
 use super::pipeline::{Context, ReadJob, ReadResult, Shared};
 use crate::crypto::ChunkKind;
@@ -109,7 +108,7 @@ fn read_file(
             continue;
         }
         let len = total(&regions);
-        shared.read_bytes.fetch_add(context.buffer.len() as u64, Ordering::Relaxed);
+        shared.count_read(context.buffer.len() as u64);
         let content = store(shared, &mut context.worker, &context.buffer, &regions)?;
         let outcome = if settled { Outcome::Settled } else { Outcome::Unsettled };
         let (mut meta, problems) =

@@ -106,8 +106,7 @@ fn pump(
         if let Some(rows) = &mut rows {
             rows.push(&piece);
         }
-        let read = piece.len() as u64;
-        shared.read_bytes.fetch_add(read, std::sync::atomic::Ordering::Relaxed);
+        shared.count_read(piece.len() as u64);
     }
     if let Some(mut slabs) = slabs {
         slabs.finish().map_err(gone)?;

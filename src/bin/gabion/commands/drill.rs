@@ -9,19 +9,21 @@ use gabion::format::entry::Timestamp;
 use gabion::format::snapshot::Snapshot;
 use gabion::job::config::{Configuration, Job};
 use gabion::job::drill::{Account, DrillOptions, drill, remove_scratch, scratch_path};
-use gabion::job::state::{DrillRecord, Locked, StateFolder};
+use gabion::job::notify::{Notice, Occasion};
+use gabion::job::state::{DrillRecord, Locked, Past, PastDrill, StateFolder};
 use gabion::ops::OpError;
 use gabion::repo::Repository;
 use serde::Serialize;
 
 use super::status::StateArgs;
 use crate::errors::{Exit, Failure};
+use crate::gentle::gently;
 use crate::limit::Limit;
 use crate::output::{Output, one_json};
 use crate::render::table::{Side, Table};
 use crate::render::values::{count, counted, short, size, time};
 use crate::session::Session;
-use crate::{configuration, machine};
+use crate::{configuration, machine, notify};
 
 /// Restore the newest snapshot of a job into a scratch place and test what comes out
 ///
@@ -71,7 +73,7 @@ pub(crate) fn run(session: &mut Session, args: &Args) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
     for job in jobs {
         let one = One { session, configuration: &configuration, job, args, state: &state };
-        let ended = one.guarded(&interrupted)?;
+        let ended = gently(&job.limits, &session.console, || one.guarded(&interrupted))?;
         if interrupted.load(Ordering::Relaxed) {
             return Ok(Exit::Interrupted);
         }
@@ -128,7 +130,12 @@ impl One<'_> {
                 (DrillRecord { started, ended, problems, ..DrillRecord::default() }, failure.exit())
             }
         };
-        self.state.write_drill(name, &record)?;
+        let before = self.state.last_drill(name).ok().flatten().map(|drill| drill.ok);
+        let remembered = self.state.write_drill(name, &record);
+        let past = self.state.add_to_past(name, &Past::Drill(PastDrill::from(&record)));
+        let occasion = Occasion::of(record.ok, before);
+        notify::tell(self.job, &Notice::of_drill(&machine::host(), name, &record, occasion));
+        remembered.and(past)?;
         Ok(exit)
     }
 

@@ -1,7 +1,7 @@
 //! `gabion jobs`: the jobs of the configuration, in short or with everything filled in.
 
 use gabion::job::config::{
-    Databases, Drill, Expected, Job, KeyPlace, NotifyWhen, Sample, StreamConfig, Wait,
+    Address, Databases, Drill, Expected, Job, KeyPlace, Notify, Sample, StreamConfig, Wait, When,
     duration_text,
 };
 
@@ -124,9 +124,7 @@ fn explained(job: &Job) -> Vec<String> {
         say(name, hook.as_ref().map_or("nothing".into(), |line| format!("{line:?}")));
     }
     say("hooks.timeout", format!("{:?}", duration_text(job.hooks.timeout)));
-    say("notify.mail", job.notify.mail.clone().unwrap_or("nobody".into()));
-    let when = if job.notify.when == NotifyWhen::Always { "always" } else { "failure" };
-    say("notify.when", format!("{when:?}"));
+    explain_notify(&job.notify, &mut say);
     say("check.budget", job.check_budget.map_or("nothing".into(), size));
     say("limits.time", job.limits.time.map_or("none".into(), duration_text));
     let wait = match job.limits.wait {
@@ -134,8 +132,33 @@ fn explained(job: &Job) -> Vec<String> {
         Wait::For(time) => duration_text(time),
     };
     say("limits.wait", format!("{wait:?}"));
+    say("limits.nice", job.limits.nice.to_string());
+    say("limits.ionice", format!("{:?}", if job.limits.idle_io { "idle" } else { "normal" }));
+    let rate = job.limits.rate.map_or("none".into(), |rate| format!("{} per second", size(rate)));
+    say("limits.rate", rate);
     explain_drill(&job.drill, &mut say);
     lines
+}
+
+fn explain_notify(notify: &Notify, say: &mut dyn FnMut(&str, String)) {
+    say("notify.mail", notify.mail.clone().unwrap_or("nobody".into()));
+    for (name, address) in [
+        ("notify.webhook", &notify.webhook),
+        ("notify.ntfy", &notify.ntfy),
+        ("notify.ping", &notify.ping),
+    ] {
+        say(name, address.as_ref().map_or("nobody".into(), Address::shown));
+    }
+    let file = notify.authorization_file.as_ref();
+    say("notify.authorization-file", file.map_or("none".into(), |path| format!("{path:?}")));
+    let When { failure, recovery, success, weekly } = notify.when;
+    let words: Vec<&str> =
+        [("failure", failure), ("recovery", recovery), ("always", success), ("weekly", weekly)]
+            .iter()
+            .filter_map(|(word, told)| told.then_some(*word))
+            .collect();
+    say("notify.when", format!("{words:?}"));
+    say("notify.timeout", format!("{:?}", duration_text(notify.timeout)));
 }
 
 fn explain_drill(drill: &Drill, say: &mut dyn FnMut(&str, String)) {

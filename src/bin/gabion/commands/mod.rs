@@ -17,6 +17,7 @@ pub(crate) mod pin;
 pub(crate) mod prune;
 pub(crate) mod rebuild_index;
 pub(crate) mod repair;
+pub(crate) mod report;
 pub(crate) mod restore;
 pub(crate) mod restore_into;
 pub(crate) mod run;

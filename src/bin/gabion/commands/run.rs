@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use gabion::format::entry::Timestamp;
 use gabion::format::snapshot::Snapshot;
 use gabion::job::aiida::expand;
-use gabion::job::config::{Configuration, Job, NotifyWhen, Wait};
+use gabion::job::config::{Configuration, Job, Wait};
 use gabion::job::hook::run_hook;
+use gabion::job::notify::{Notice, Occasion};
 use gabion::job::run::RunOptions;
-use gabion::job::state::{JobLock, Locked, Outcome, RunRecord, StateFolder, Status};
+use gabion::job::state::{Checked, JobLock, Locked, Outcome, Past, RunRecord, StateFolder, Status};
 use gabion::ops::check::{CheckOptions, ReadData, check};
 use gabion::ops::forget::{ForgetLimits, ForgetPlan};
 use gabion::ops::prune::prune;
@@ -20,12 +22,13 @@ use jiff::tz::TimeZone;
 use super::snapshot::{in_words, mention_full_scan};
 use super::status::StateArgs;
 use crate::errors::{Exit, Failure};
+use crate::gentle::gently;
 use crate::keep::keep_of_job;
 use crate::limit::Limit;
 use crate::output::one_line;
-use crate::render::values::{count, counted};
+use crate::render::values::{counted, size};
 use crate::session::Session;
-use crate::{configuration, machine, mail, sources};
+use crate::{configuration, machine, notify, sources};
 
 /// Run configured jobs
 ///
@@ -84,7 +87,7 @@ pub(crate) fn run_jobs(
     for job in jobs {
         let stop = Arc::new(AtomicBool::new(false));
         let run = Run { session, configuration, job, state, stop, how };
-        let ended = run.guarded(&interrupted)?;
+        let ended = gently(&job.limits, &session.console, || run.guarded(&interrupted))?;
         if exit == Exit::Done {
             exit = ended;
         }
@@ -111,6 +114,8 @@ struct Taken {
     summary: SnapshotSummary,
     /// What went wrong behind the snapshot.
     trouble: Vec<Failure>,
+    /// What was read back, if anything.
+    checked: Option<Checked>,
 }
 
 impl Run<'_> {
@@ -138,6 +143,10 @@ impl Run<'_> {
     /// Runs, says and remembers how it ended.
     fn remembered(&self, lock: &JobLock, interrupted: &AtomicBool) -> Result<Exit, Failure> {
         let started = machine::now();
+        let mut untold = match self.how.dry_run {
+            true => Vec::new(),
+            false => notify::tell_watchdog(self.job, "/start", ""),
+        };
         let limit = Limit::new(self.job.limits.time, &self.stop);
         let result = limit.guard(interrupted, || self.with_hooks(lock, &limit));
         let record = self.record(started.seconds, &result);
@@ -146,12 +155,17 @@ impl Run<'_> {
         }
         let mut status = self.state.read(&self.job.name).ok().flatten().unwrap_or_default();
         status.job.clone_from(&self.job.name);
+        let before = status.last_run.as_ref().map(|run| run.outcome == Outcome::Ok);
         status.add(record.clone());
         // That it was not remembered must not hide how it went.
-        let remembered = self.state.write(&status);
+        let past = self.state.add_to_past(&self.job.name, &Past::Run(record.clone()));
+        let remembered = self.state.write(&status).and(past);
         let exit = self.say(&result, record.exit_code)?;
-        self.notify(&status, &record);
-        remembered?;
+        untold.extend(self.tell(&status, &record, before));
+        let summary = self.tell_weekly(&mut status);
+        untold.extend(summary);
+        status.untold = untold;
+        remembered.and_then(|()| self.state.write(&status))?;
         Ok(exit)
     }
 
@@ -230,13 +244,17 @@ impl Run<'_> {
             interrupted: Arc::clone(&self.stop),
         };
         let summary = gabion::job::run::run(&opened.repository, job, options)?;
-        let mut trouble = Vec::new();
+        let (mut trouble, mut checked) = (Vec::new(), None);
         if summary.snapshot.is_some() {
             trouble.extend(self.keep(&opened.repository, &summary).err());
-            trouble.extend(self.verify(&opened.repository).err());
+            match self.verify(&opened.repository) {
+                Ok(read) => checked = read,
+                Err(failure) => trouble.push(failure),
+            }
+            trouble.extend(checked.filter(|found| found.problems > 0).map(damaged));
         }
         self.session.console.finish();
-        Ok(Taken { summary, trouble })
+        Ok(Taken { summary, trouble, checked })
     }
 
     /// Forgets what the job's policy does not keep, now that there is a new snapshot, and gives
@@ -255,8 +273,8 @@ impl Run<'_> {
     }
 
     /// Reads a part of the repository back, every night another one.
-    fn verify(&self, repository: &Arc<Repository>) -> Result<(), Failure> {
-        let Some(bytes) = self.job.check_budget else { return Ok(()) };
+    fn verify(&self, repository: &Arc<Repository>) -> Result<Option<Checked>, Failure> {
+        let Some(bytes) = self.job.check_budget else { return Ok(None) };
         let options = CheckOptions {
             read: ReadData::Bytes(bytes),
             salt: machine::now().seconds.unsigned_abs(),
@@ -264,12 +282,8 @@ impl Run<'_> {
             interrupted: Arc::clone(&self.stop),
         };
         let summary = check(repository, &options)?;
-        if summary.problems == 0 {
-            return Ok(());
-        }
-        let problems = counted(summary.problems, "problem", "problems");
-        Err(Failure::new(Exit::Damage, format!("the repository is damaged: {problems}"))
-            .hint("`gabion check --read-data` tells what is damaged"))
+        let (bytes, problems) = (summary.bytes_read, summary.problems);
+        Ok(Some(Checked { ended: machine::now().seconds, bytes, problems }))
     }
 
     fn record(&self, started: i64, result: &Result<Taken, Failure>) -> RunRecord {
@@ -284,9 +298,11 @@ impl Run<'_> {
             bytes: 0,
             added_bytes: 0,
             problems: 0,
+            checked: None,
         };
         match result {
-            Ok(Taken { summary, trouble }) => {
+            Ok(Taken { summary, trouble, checked }) => {
+                record.checked = *checked;
                 let first = trouble.first().map(Failure::exit);
                 let exit = match first {
                     Some(Exit::Damage) => Exit::Damage,
@@ -334,30 +350,48 @@ impl Run<'_> {
         })
     }
 
-    fn notify(&self, status: &Status, record: &RunRecord) {
-        let Some(address) = &self.job.notify.mail else { return };
-        if record.outcome == Outcome::Ok && self.job.notify.when == NotifyWhen::Failure {
-            return;
-        }
-        let word = match record.outcome {
-            Outcome::Ok => "ok",
-            Outcome::Incomplete => "INCOMPLETE",
-            Outcome::Failed => "FAILED",
-        };
-        let last = status.last_success.as_ref().map(|run| {
-            let time = gabion::format::entry::Timestamp { seconds: run.ended, nanos: 0 };
-            crate::render::values::time(time)
-        });
-        let body = format!(
-            "{}\n\nexit code: {}\nproblems: {}\nlast success: {}",
-            record.message,
-            record.exit_code,
-            count(record.problems),
-            last.as_deref().unwrap_or("never"),
-        );
-        let subject = format!("gabion on {}: {} {word}", machine::host(), self.job.name);
-        if let Err(error) = mail::send(address, &subject, &body) {
-            self.session.console.notice(&format!("no mail was sent to {address}: {error}"));
-        }
+    /// Tells people and the watchdog how the run ended.
+    fn tell(&self, status: &Status, record: &RunRecord, before: Option<bool>) -> Vec<String> {
+        let ok = record.outcome == Outcome::Ok;
+        let ending = if ok { "" } else { "/fail" };
+        let mut untold = notify::tell_watchdog(self.job, ending, &record.message);
+        let last = status.last_success.as_ref().map(|run| time_of(run.ended));
+        let (host, occasion) = (machine::host(), Occasion::of(ok, before));
+        let last = last.as_deref().unwrap_or("never");
+        let notice = Notice::of_run(&host, &self.job.name, record, occasion, last);
+        untold.extend(notify::tell(self.job, &notice));
+        untold
     }
+
+    /// Tells once a week what happened in it.
+    fn tell_weekly(&self, status: &mut Status) -> Vec<String> {
+        // Nightly runs do not begin at the same second.
+        const WEEK: i64 = 7 * 86_400 - 3600;
+        let now = machine::now().seconds;
+        let since = match status.last_summary.filter(|last| *last <= now) {
+            Some(since) if now - since < WEEK => return Vec::new(),
+            Some(since) => since,
+            None => {
+                status.last_summary = Some(now);
+                return Vec::new();
+            }
+        };
+        status.last_summary = Some(now);
+        if !self.job.notify.when.weekly {
+            return Vec::new();
+        }
+        let past = self.state.past(&self.job.name).unwrap_or_default();
+        let notice = Notice::of_week(&machine::host(), &self.job.name, &past, since, &size);
+        notify::tell(self.job, &notice)
+    }
+}
+
+fn time_of(seconds: i64) -> String {
+    crate::render::values::time(Timestamp { seconds, nanos: 0 })
+}
+
+fn damaged(checked: Checked) -> Failure {
+    let problems = counted(checked.problems, "problem", "problems");
+    Failure::new(Exit::Damage, format!("the repository is damaged: {problems}"))
+        .hint("`gabion check --read-data` tells what is damaged")
 }

@@ -163,6 +163,7 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
         force: args.force,
         scope,
         dry_run,
+        rate: None,
         compression: args.compression,
         threads: session.threads(),
         interrupted,

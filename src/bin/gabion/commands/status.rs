@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gabion::format::entry::Timestamp;
 use gabion::job::config::{Configuration, duration_text, parse_duration};
-use gabion::job::state::{DrillRecord, Outcome, RunRecord, StateFolder, Status, replace};
+use gabion::job::state::{Checked, DrillRecord, Outcome, RunRecord, StateFolder, Status, replace};
 use serde::Serialize;
 
 use crate::errors::{Exit, Failure};
-use crate::output::{one_json, one_line};
-use crate::render::values::size;
+use crate::next_run::next_run;
+use crate::output::{Output, one_json, one_line};
+use crate::render::values::{counted, short, size, time};
 use crate::session::Session;
 use crate::{configuration, machine};
 
@@ -21,6 +23,7 @@ use crate::{configuration, machine};
 #[command(after_help = "\
 EXAMPLES:
   gabion status
+  gabion status --long
   gabion status nightly --max-age 26h
   gabion status --prometheus /var/lib/node-exporter/gabion.prom")]
 pub(crate) struct Args {
@@ -30,6 +33,9 @@ pub(crate) struct Args {
     /// The last success must not be older, as 26h or 8d
     #[arg(long, value_name = "DURATION", value_parser = parse_age)]
     max_age: Option<Duration>,
+    /// Say everything that is known, in several lines for each job
+    #[arg(short, long)]
+    long: bool,
     /// Also write figures for Prometheus' node exporter to this file
     #[arg(long, value_name = "FILE")]
     prometheus: Option<PathBuf>,
@@ -70,8 +76,12 @@ struct Line<'a> {
     last_run: Option<&'a RunRecord>,
     last_success: Option<&'a RunRecord>,
     last_failure: Option<&'a RunRecord>,
+    last_check: Option<Checked>,
     last_drill: Option<&'a DrillRecord>,
     last_good_drill: Option<i64>,
+    growth_bytes: Option<i64>,
+    next_run: Option<i64>,
+    untold: &'a [String],
 }
 
 /// What is known of a job, and what comes of it.
@@ -80,8 +90,18 @@ struct Judged {
     drill: Option<DrillRecord>,
     /// When the last drill without a problem ended.
     good_drill: Option<i64>,
+    /// When the schedule comes next, if the job is configured.
+    next_run: Option<i64>,
     ok: bool,
     verdict: String,
+}
+
+impl Judged {
+    /// By how much the last success is larger than the one before.
+    fn growth(&self) -> Option<i64> {
+        let of = |run: &Option<RunRecord>| i64::try_from(run.as_ref()?.bytes).ok();
+        Some(of(&self.status.last_success)? - of(&self.status.previous_success)?)
+    }
 }
 
 /// Looks at them.
@@ -108,7 +128,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         replace(file, figures(&judged).as_bytes())
             .map_err(|error| Failure::io(format!("cannot write {}", file.display()), &error))?;
     }
-    say(session, &judged)?;
+    say(session, &judged, args.long)?;
     Ok(if judged.iter().all(|job| job.ok) { Exit::Done } else { Exit::Failed })
 }
 
@@ -129,10 +149,14 @@ fn look(
     let (drilled, said) = judge_drill(drill.as_ref(), good_drill, drill_age, now);
     ok &= drilled;
     verdict.extend(said.map(|said| format!(", {said}")));
-    Ok(Judged { status, drill, good_drill, ok, verdict })
+    if !status.untold.is_empty() {
+        verdict.push_str(&format!(", untold: {}", status.untold.join(", ")));
+    }
+    let next_run = configured.and_then(|job| next_run(&job.schedule, &jiff::Zoned::now()));
+    Ok(Judged { status, drill, good_drill, next_run, ok, verdict })
 }
 
-fn say(session: &Session, judged: &[Judged]) -> Result<(), Failure> {
+fn say(session: &Session, judged: &[Judged], long: bool) -> Result<(), Failure> {
     if session.json() {
         for job in judged {
             one_json(&Line {
@@ -142,11 +166,24 @@ fn say(session: &Session, judged: &[Judged]) -> Result<(), Failure> {
                 last_run: job.status.last_run.as_ref(),
                 last_success: job.status.last_success.as_ref(),
                 last_failure: job.status.last_failure.as_ref(),
+                last_check: job.status.last_check,
                 last_drill: job.drill.as_ref(),
                 last_good_drill: job.good_drill,
+                growth_bytes: job.growth(),
+                next_run: job.next_run,
+                untold: &job.status.untold,
             })?;
         }
         return Ok(());
+    }
+    if long {
+        let mut output = Output::new();
+        for job in judged {
+            for line in long_lines(job) {
+                output.line(gabion::format::path::printable(line.as_bytes()))?;
+            }
+        }
+        return Ok(output.finish()?);
     }
     let all_well = judged.iter().all(|job| job.ok);
     if all_well && session.quiet() {
@@ -208,6 +245,54 @@ fn judge(status: &Status, max_age: Option<Duration>, now: i64) -> (bool, String)
     (true, format!("{job} {} ago ({bytes}, {added} added, took {took})", ago(last)))
 }
 
+/// Everything that is known of a job.
+fn long_lines(job: &Judged) -> Vec<String> {
+    let now = machine::now().seconds;
+    let at = |seconds: i64| time(Timestamp { seconds, nanos: 0 });
+    let ago = |seconds: i64| format!("{} ({} ago)", at(seconds), age(now - seconds));
+    let word = if job.ok { "ok" } else { "NOT OK" };
+    let mut lines = vec![format!("{}: {word}", job.status.job)];
+    let mut say = |what: &str, text: String| lines.push(format!("  {what:<14}{text}"));
+    if !job.ok {
+        say("trouble", job.verdict.clone());
+    }
+    match &job.status.last_success {
+        None => say("last success", "never".to_owned()),
+        Some(run) => {
+            let took = age(run.ended - run.started);
+            let snapshot = run.snapshot.as_deref().map(short).unwrap_or_default();
+            say("last success", format!("{}, took {took}, snapshot {snapshot}", ago(run.ended)));
+            let growth = job.growth().map(|growth| {
+                let sign = if growth < 0 { '-' } else { '+' };
+                format!(", {sign}{} since the one before", size(growth.unsigned_abs()))
+            });
+            let (bytes, added) = (size(run.bytes), size(run.added_bytes));
+            say("size", format!("{bytes}{}, {added} added", growth.unwrap_or_default()));
+        }
+    }
+    if let Some(run) = &job.status.last_failure {
+        say("last failure", format!("{}: {}", ago(run.ended), run.message));
+    }
+    say(
+        "last check",
+        job.status.last_check.map_or("never".to_owned(), |check| {
+            let problems = counted(check.problems, "problem", "problems");
+            format!("{}, {} verified, {problems}", ago(check.ended), size(check.bytes))
+        }),
+    );
+    say(
+        "last drill",
+        job.drill.as_ref().map_or("never".to_owned(), |drill| {
+            format!("{}: {}", ago(drill.ended), drill.verdict())
+        }),
+    );
+    say("next run", job.next_run.map_or("not configured".to_owned(), at));
+    for untold in &job.status.untold {
+        say("untold", untold.clone());
+    }
+    lines
+}
+
 fn age(seconds: i64) -> String {
     let seconds = seconds.max(0);
     match seconds {
@@ -225,7 +310,7 @@ fn figures(judged: &[Judged]) -> String {
         let last = job.status.last_run.as_ref();
         Some(i128::from(last.is_some_and(|run| run.outcome == Outcome::Ok)))
     };
-    let table: [(&str, &str, Figure); 8] = [
+    let table: [(&str, &str, Figure); 11] = [
         ("last_run_ok", "Whether the last run took a complete snapshot.", ok),
         ("last_run_timestamp_seconds", "When the last run ended.", |job| {
             job.status.last_run.as_ref().map(|run| i128::from(run.ended))
@@ -241,6 +326,15 @@ fn figures(judged: &[Judged]) -> String {
         }),
         ("last_success_added_bytes", "Bytes that it added to the repository.", |job| {
             job.status.last_success.as_ref().map(|run| i128::from(run.added_bytes))
+        }),
+        ("last_success_growth_bytes", "How much larger it is than the one before.", |job| {
+            job.growth().map(i128::from)
+        }),
+        ("last_check_timestamp_seconds", "When the last check behind a run ended.", |job| {
+            job.status.last_check.map(|check| i128::from(check.ended))
+        }),
+        ("next_run_timestamp_seconds", "When the schedule comes next.", |job| {
+            job.next_run.map(i128::from)
         }),
         ("last_drill_ok", "Whether the last drill found nothing wrong.", |job| {
             job.drill.as_ref().map(|drill| i128::from(drill.ok))

@@ -89,6 +89,7 @@ impl World {
             force: false,
             scope,
             dry_run: false,
+            rate: None,
             compression: 1,
             threads: 2,
             interrupted: Arc::new(AtomicBool::new(false)),
