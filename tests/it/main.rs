@@ -26,6 +26,7 @@ mod format_golden;
 mod old_repositories;
 mod parity;
 mod power_cuts;
+mod prune_beside;
 mod read_ops;
 mod repair;
 mod repository;

@@ -42,25 +42,29 @@ impl Prune<'_> {
                     // Whoever forgets has said so; that is finished for him.
                     self.repository.remove_records(&session.forgets)?;
                 }
-                self.drop_roots_of(id, dead || self.options.drop_unfinished)?;
+                if dead || self.options.drop_unfinished {
+                    self.drop_tentative_roots(|session| *session == id)?;
+                }
                 self.touch();
                 self.repository.end_session(id)?;
                 ended += 1;
             }
         }
+        if self.options.drop_unfinished {
+            // Sessions that were given up before left their roots.
+            let announced = self.all_sessions()?;
+            self.drop_tentative_roots(|session| !announced.contains(session))?;
+        }
         self.drop_outdated_checkpoints()?;
         Ok(ended)
     }
 
-    /// Removes tentative roots of a session whose process is certainly dead. That of a process
+    /// Removes the tentative roots of sessions whose processes are certainly dead. That of a process
     /// that only sleeps must stay: it may be about to confirm it, and then all of it must be there.
-    fn drop_roots_of(&self, session: SessionId, surely_dead: bool) -> Result<(), OpError> {
-        if !surely_dead {
-            return Ok(());
-        }
+    fn drop_tentative_roots(&self, is_dead: impl Fn(&SessionId) -> bool) -> Result<(), OpError> {
         let (confirmed, _) = self.repository.snapshots()?;
         for (id, root) in self.repository.roots()?.0 {
-            if matches!(&root, Root::Tentative { session: its, .. } if *its == session) {
+            if matches!(&root, Root::Tentative { session, .. } if is_dead(session)) {
                 if !confirmed.iter().any(|snapshot| snapshot.id == id) {
                     // The record itself was never published.
                     self.delete(ObjectName::snapshot_copy(id))?;

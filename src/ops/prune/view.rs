@@ -11,6 +11,9 @@ use crate::repo::{Damaged, RepositoryError};
 use crate::storage::ObjectName;
 use crate::tree::{Bits, Reach};
 
+/// Looks after which a prune gives up: others upload and delete packs all the time.
+const MAX_LOOKS: usize = 20;
+
 /// A tree that must stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Tree {
@@ -33,20 +36,17 @@ pub(super) struct View<'r> {
 }
 
 impl<'r> View<'r> {
-    /// Lists sessions, marks, packs and roots, in this order, and walks all trees.
+    /// Lists sessions, marks, packs and roots, in this order, and walks all trees. Sessions are
+    /// listed again after the packs: what a writer that came in between has uploaded is its own.
     pub(super) fn take(prune: &Prune<'r>) -> Result<Self, OpError> {
-        let repository = prune.repository;
-        let sessions = prune.all_sessions()?;
-        let marked = marked_packs(prune)?;
-        repository.load_index()?;
         let mut view = View {
-            reach: Reach::new(repository),
+            reach: Reach::new(prune.repository),
             walked: BTreeSet::new(),
-            packs: prune.repository.list_packs()?,
-            marked,
-            sessions,
+            packs: BTreeMap::new(),
+            marked: HashSet::new(),
+            sessions: prune.all_sessions()?,
         };
-        view.walk(prune, &trees(prune)?)?;
+        view.look_afresh(prune)?;
         Ok(view)
     }
 
@@ -59,22 +59,55 @@ impl<'r> View<'r> {
             marked.contains(pack) && !self.marked.contains(pack) || !packs.contains_key(pack)
         });
         let unknown = packs.keys().any(|id| !self.packs.contains_key(id));
-        if shaken || unknown {
+        if shaken {
+            return self.look_afresh(prune);
+        }
+        if unknown {
             prune.repository.load_index()?;
         }
         self.packs = packs;
+        self.condemn(prune, marked);
+        let trees = trees(prune)?;
+        match self.walk(prune, &trees)? {
+            true => Ok(()),
+            false => self.look_afresh(prune),
+        }
+    }
+
+    /// Lists all and walks everything, until no packs come while it does: a tree that was confirmed
+    /// after the packs had been listed may need one that was not among them.
+    fn look_afresh(&mut self, prune: &Prune<'r>) -> Result<(), OpError> {
+        for _ in 0..MAX_LOOKS {
+            let marked = marked_packs(prune)?;
+            // The index may know of more by then; what it does not know of is found at once.
+            self.packs = prune.repository.list_packs()?;
+            prune.repository.load_index()?;
+            self.sessions.extend(prune.all_sessions()?);
+            self.condemn(prune, marked);
+            let trees = trees(prune)?;
+            self.walked.clear();
+            self.reach = Reach::new(prune.repository);
+            if self.walk(prune, &trees)? {
+                return Ok(());
+            }
+        }
+        Err(OpError::Refused(
+            "packs came and went all the time; nothing more was deleted, and the next prune goes \
+             on from here"
+                .to_owned(),
+        ))
+    }
+
+    /// From now on these packs, and all that were condemned before, count as condemned.
+    fn condemn(&mut self, prune: &Prune<'r>, marked: HashSet<PackId>) {
         self.marked.extend(marked);
         let marked: Vec<PackId> = self.marked.iter().copied().collect();
         prune.repository.condemn(&marked);
-        let trees = trees(prune)?;
-        if shaken {
-            self.walked.clear();
-            self.reach = Reach::new(prune.repository);
-        }
-        self.walk(prune, &trees)
     }
 
-    fn walk(&mut self, prune: &Prune<'r>, trees: &BTreeSet<Tree>) -> Result<(), OpError> {
+    /// Walks those of `trees` that were not walked. False when one is not whole as far as is known,
+    /// but packs came or went since they were listed.
+    fn walk(&mut self, prune: &Prune<'r>, trees: &BTreeSet<Tree>) -> Result<bool, OpError> {
         let new: Vec<Tree> = trees.difference(&self.walked).copied().collect();
         let total = new.len() as u64;
         prune.repository.observer().event(Event::Total { items: total, bytes: 0 });
@@ -82,6 +115,7 @@ impl<'r> View<'r> {
             prune.go_on()?;
             match self.reach.walk(&tree.root) {
                 Ok(()) => {}
+                Err(error) if error.is_damage() && self.is_outdated(prune)? => return Ok(false),
                 // What may become a snapshot checks for itself, before it does.
                 Err(error) if !tree.confirmed && error.is_damage() => {
                     let subject = ObjectName::root(tree.id).to_string().into();
@@ -98,7 +132,12 @@ impl<'r> View<'r> {
             prune.repository.observer().event(Event::Progress { items: 1, bytes: 0 });
         }
         self.walked.clone_from(trees);
-        Ok(())
+        Ok(true)
+    }
+
+    fn is_outdated(&self, prune: &Prune<'_>) -> Result<bool, OpError> {
+        let packs = prune.repository.list_packs()?;
+        Ok(!packs.keys().eq(self.packs.keys()))
     }
 
     /// What is needed of a pack; nothing when none of it is.
