@@ -150,8 +150,11 @@ fn publish(
         gone.push(old.id);
         remove_all(repository, &gone, presence)
     });
-    // It led up to the confirmation, or there is none.
-    let _ = repository.remove_root(new.id);
+    // It led up to the confirmation, or there is none. It must stay when half of the new record may
+    // be there: it explains that.
+    if matches!(removed, Ok(()) | Err(OpError::Refused(_))) || repository.withdraw(new.id).is_ok() {
+        let _ = repository.remove_root(new.id);
+    }
     removed.map(|()| new)
 }
 

@@ -208,6 +208,18 @@ impl Repository {
         Ok(copy + self.publish_record(ObjectName::snapshot(snapshot.id), &snapshot)?)
     }
 
+    /// Removes what a confirmation that failed has left of a record, unless it got so far that the
+    /// snapshot exists. Only for who tried to confirm it.
+    ///
+    /// # Errors
+    /// When storage fails: then something may be left.
+    pub fn withdraw(&self, id: SnapshotId) -> Result<(), RepositoryError> {
+        match self.has(ObjectName::snapshot(id))? {
+            true => Ok(()),
+            false => Ok(self.storage.delete(ObjectName::snapshot_copy(id))?),
+        }
+    }
+
     /// Whether the snapshot is there, and nobody is removing it.
     ///
     /// # Errors

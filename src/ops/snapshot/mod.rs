@@ -148,13 +148,14 @@ fn run_in_session(
     commit: &mut Commit,
 ) -> Result<SnapshotSummary, OpError> {
     repository.observer().event(Event::Phase("reading the index"));
-    repository.load_index()?;
-    commit.remember_packs();
     let named = match &options.scope {
         Scope::Told(told) => told.parent,
         _ => None,
     };
+    // Before the packs are listed: what comes after that may need one that is not in the list.
     let earlier = Earlier::find(repository, &options.host, commit.paths(), named)?;
+    repository.load_index()?;
+    commit.remember_packs();
     if let Some(parent) = &earlier.parent {
         let (items, bytes) = (parent.counts.entries, parent.counts.bytes);
         repository.observer().event(Event::Total { items, bytes });
