@@ -8,14 +8,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use gabion::crypto::ChunkKind;
-use gabion::crypto::header::ObjectType;
+use gabion::crypto::header::{ObjectType, Sealing};
 use gabion::crypto::key_file::KeyFile;
+use gabion::crypto::keys::Keys;
 use gabion::crypto::passphrase::{KdfCosts, Passphrase};
 use gabion::crypto::seal::seal_object;
 use gabion::event::{Event, Observer, Recorder};
+use gabion::format::config::{ChunkSizes, Config};
 use gabion::format::entry::{Content, ContentItem, Entry, EntryKind, Metadata, Timestamp};
 use gabion::format::snapshot::{Mark, Moment, RawBytes, Snapshot, SnapshotCounts};
-use gabion::id::SnapshotId;
+use gabion::id::{RepositoryId, SnapshotId};
 use gabion::repo::{InitOptions, PackClass, Repository, RepositoryError, Unlock, Writer};
 use gabion::storage::{
     Listing, MemoryStorage, ObjectKind, ObjectName, PendingObject, Storage, StorageError,
@@ -53,6 +55,21 @@ pub(crate) fn options(unlock: Unlock) -> InitOptions {
         now: "2026-11-22T00:00:00Z".to_owned(),
         parity_per_mille: None,
     }
+}
+
+/// An empty plaintext repository whose chunks and pages are so small that little data has many.
+pub(crate) fn tiny_parameters() -> MemoryStorage {
+    let (id, created) = (RepositoryId::random(), "2026-11-26T00:00:00Z".to_owned());
+    let mut config = Config::new(id, Sealing::None, created);
+    let sizes = ChunkSizes { min: 64, avg: 256, max: 1024 };
+    (config.chunker.files, config.chunker.streams) = (sizes, sizes);
+    (config.pages.fan_out_bits, config.pages.content_fan_out_bits) = (4, 4);
+    let keys = Keys::derive(config.plaintext_key.as_ref().unwrap());
+    let storage = MemoryStorage::new();
+    for name in [ObjectName::CONFIG, ObjectName::CONFIG_COPY] {
+        storage.put(name, config.encode(&keys));
+    }
+    storage
 }
 
 /// Opens a repository and loads its index.
@@ -229,6 +246,8 @@ pub(crate) fn notes(recorder: &Recorder) -> Vec<String> {
 #[derive(Debug, Clone)]
 enum Then<S> {
     Fail(StorageErrorKind),
+    /// This call and all later ones fail: the process died there.
+    Die,
     /// Somebody else does something to the storage, and the call goes on.
     Meddle(fn(&S)),
 }
@@ -247,6 +266,11 @@ impl<S> FailAt<S> {
         Self { inner, calls: Arc::default(), at, then: Then::Fail(kind) }
     }
 
+    /// One of a process that dies at its n-th call.
+    pub(crate) fn dying(inner: S, at: u64) -> Self {
+        Self { inner, calls: Arc::default(), at, then: Then::Die }
+    }
+
     /// One whose n-th call finds what `meddle` did directly before.
     pub(crate) fn meddling(inner: S, at: u64, meddle: fn(&S)) -> Self {
         Self { inner, calls: Arc::default(), at, then: Then::Meddle(meddle) }
@@ -258,13 +282,13 @@ impl<S> FailAt<S> {
     }
 
     fn call(&self, operation: &'static str, object: impl ToString) -> Result<(), StorageError> {
-        if self.calls.fetch_add(1, Ordering::SeqCst) + 1 == self.at {
-            match self.then {
-                Then::Fail(kind) => {
-                    return Err(StorageError::new(operation, object.to_string(), kind));
-                }
-                Then::Meddle(meddle) => meddle(&self.inner),
-            }
+        let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        let failed = |kind| Err(StorageError::new(operation, object.to_string(), kind));
+        match self.then {
+            Then::Fail(kind) if call == self.at => return failed(kind),
+            Then::Die if call >= self.at => return failed(StorageErrorKind::Other),
+            Then::Meddle(meddle) if call == self.at => meddle(&self.inner),
+            _ => {}
         }
         Ok(())
     }
