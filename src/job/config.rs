@@ -89,6 +89,8 @@ pub struct Job {
     pub tags: Vec<String>,
     /// Stay on the file systems of the paths.
     pub one_file_system: bool,
+    /// What is done about links that lead out of the paths; nothing does not look for them.
+    pub mount_links: Option<MountLinks>,
     /// Take raw files of a running database although they cannot be consistent.
     pub allow_live_database: bool,
     /// Folders whose files never change once they are there; each lies in one of `paths`.
@@ -119,6 +121,15 @@ pub struct Job {
     pub limits: Limits,
     /// What a drill does.
     pub drill: Drill,
+}
+
+/// What is done about links that lead out of the sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MountLinks {
+    /// They are named.
+    Report,
+    /// What they lead to becomes a source.
+    Follow,
 }
 
 /// One table of a job that gives streams.

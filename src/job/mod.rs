@@ -8,6 +8,7 @@ pub mod config;
 pub mod database;
 pub mod drill;
 pub mod hook;
+pub mod links;
 pub mod notify;
 pub mod run;
 pub mod schedule;

@@ -2,6 +2,7 @@
 
 mod databases;
 mod drill;
+mod links;
 mod notify;
 
 use std::fs;

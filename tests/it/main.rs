@@ -18,6 +18,7 @@ mod cli_prune;
 mod cli_restore;
 mod cli_setup;
 mod cli_snapshot;
+mod cli_transcript;
 mod crash_states;
 mod damage;
 mod every_file;

@@ -12,7 +12,7 @@ use super::values::{
 };
 use super::{
     Configuration, DEFAULT_COMPRESSION, DEFAULT_HOOK_TIMEOUT, Hooks, Job, Keep, KeyPlace, Limits,
-    Place, RepositoryPlace, Wait,
+    MountLinks, Place, RepositoryPlace, Wait,
 };
 use crate::format::path::printable;
 use crate::job::schedule::Schedule;
@@ -129,6 +129,7 @@ fn job(name: &str, written: Spanned<file::Job>, places: &mut Vec<Place>) -> Resu
         exclude_files,
         tags: tags(job.tags)?,
         one_file_system: job.one_file_system,
+        mount_links: mount_links(job.mount_links)?,
         allow_live_database: job.allow_live_database,
         write_once,
         changed_from: optional(job.changed_from, "changed-from")?,
@@ -199,6 +200,18 @@ fn write_once(written: &[Text], paths: &[PathBuf]) -> Result<Vec<PathBuf>, Wrong
 
 fn tags(written: Vec<Text>) -> Result<Vec<String>, Wrong> {
     texts(written, "tags")
+}
+
+fn mount_links(written: Option<Text>) -> Result<Option<MountLinks>, Wrong> {
+    let Some(written) = written else { return Ok(None) };
+    match written.get_ref().as_str() {
+        "report" => Ok(Some(MountLinks::Report)),
+        "follow" => Ok(Some(MountLinks::Follow)),
+        other => {
+            let reason = format!("`mount-links` is {other:?}");
+            Err(wrong(&written, reason, "write \"report\" or \"follow\", or leave it out"))
+        }
+    }
 }
 
 fn compression(written: Option<Spanned<i64>>) -> Result<i32, Wrong> {

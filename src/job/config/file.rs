@@ -57,6 +57,7 @@ pub(super) struct Job {
     pub(super) tags: Vec<Text>,
     #[serde(default)]
     pub(super) one_file_system: bool,
+    pub(super) mount_links: Option<Text>,
     #[serde(default)]
     pub(super) allow_live_database: bool,
     #[serde(default)]

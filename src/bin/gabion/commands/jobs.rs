@@ -1,8 +1,8 @@
 //! `gabion jobs`: the jobs of the configuration, in short or with everything filled in.
 
 use gabion::job::config::{
-    Address, Databases, Drill, Expected, Job, KeyPlace, Notify, Sample, StreamConfig, Wait, When,
-    duration_text,
+    Address, Databases, Drill, Expected, Job, KeyPlace, MountLinks, Notify, Sample, StreamConfig,
+    Wait, When, duration_text,
 };
 
 use crate::configuration;
@@ -100,6 +100,12 @@ fn explained(job: &Job) -> Vec<String> {
     say("exclude-file", format!("{:?}", job.exclude_files));
     say("tags", format!("{:?}", job.tags));
     say("one-file-system", job.one_file_system.to_string());
+    let mount_links = match job.mount_links {
+        None => "not looked for",
+        Some(MountLinks::Report) => "report",
+        Some(MountLinks::Follow) => "follow",
+    };
+    say("mount-links", mount_links.to_owned());
     say("allow-live-database", job.allow_live_database.to_string());
     say("write-once", format!("{:?}", job.write_once));
     say("changed-from", job.changed_from.as_ref().map_or("nothing".into(), |c| format!("{c:?}")));

@@ -1,5 +1,7 @@
 //! `gabion run`: runs configured jobs, as a schedule does.
 
+mod taken;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,6 +10,7 @@ use gabion::format::snapshot::Snapshot;
 use gabion::job::aiida::expand;
 use gabion::job::config::{Configuration, Job, Wait};
 use gabion::job::hook::run_hook;
+use gabion::job::links::follow;
 use gabion::job::notify::{Notice, Occasion};
 use gabion::job::run::RunOptions;
 use gabion::job::state::{Checked, JobLock, Locked, Outcome, Past, RunRecord, StateFolder, Status};
@@ -19,7 +22,8 @@ use gabion::ops::snapshot::SnapshotSummary;
 use gabion::repo::Repository;
 use jiff::tz::TimeZone;
 
-use super::snapshot::{in_words, mention_full_scan};
+use self::taken::Taken;
+use super::snapshot::mention_full_scan;
 use super::status::StateArgs;
 use crate::errors::{Exit, Failure};
 use crate::gentle::gently;
@@ -107,15 +111,6 @@ struct Run<'a> {
     /// Set when the user or the time limit ends the run.
     stop: Arc<AtomicBool>,
     how: How,
-}
-
-/// What a run came to.
-struct Taken {
-    summary: SnapshotSummary,
-    /// What went wrong behind the snapshot.
-    trouble: Vec<Failure>,
-    /// What was read back, if anything.
-    checked: Option<Checked>,
 }
 
 impl Run<'_> {
@@ -228,7 +223,10 @@ impl Run<'_> {
         let checked = self.configuration.check_places(&self.job.name);
         checked.map_err(|error| Failure::from(error).with_exit(Exit::Failed))?;
         let opened = self.session.open()?;
-        let job = &*expand(self.job)?;
+        let job = expand(self.job)?;
+        let (job, left) = follow(&job)?;
+        let job = &*job;
+        taken::name(&left, &self.session.console);
         sources::mention_links(&job.paths, &self.session.console);
         let options = RunOptions {
             host: machine::host(),
@@ -254,7 +252,7 @@ impl Run<'_> {
             trouble.extend(checked.filter(|found| found.problems > 0).map(damaged));
         }
         self.session.console.finish();
-        Ok(Taken { summary, trouble, checked })
+        Ok(Taken { summary, trouble, checked, links_out: left.len() })
     }
 
     /// Forgets what the job's policy does not keep, now that there is a new snapshot, and gives
@@ -301,7 +299,7 @@ impl Run<'_> {
             checked: None,
         };
         match result {
-            Ok(Taken { summary, trouble, checked }) => {
+            Ok(taken @ Taken { summary, trouble, checked, .. }) => {
                 record.checked = *checked;
                 let first = trouble.first().map(Failure::exit);
                 let exit = match first {
@@ -311,7 +309,7 @@ impl Run<'_> {
                 };
                 record.outcome = if exit == Exit::Done { Outcome::Ok } else { Outcome::Incomplete };
                 record.exit_code = exit as i32;
-                record.message = in_words(summary);
+                record.message = taken.in_words();
                 for failure in trouble {
                     record.message.push_str(&format!("; {}", failure.message()));
                 }
@@ -341,7 +339,7 @@ impl Run<'_> {
         if self.session.json() {
             super::snapshot::print(self.session, &taken.summary, self.how.dry_run)?;
         } else if !self.session.quiet() {
-            one_line(format!("{}: {}", self.job.name, in_words(&taken.summary)))?;
+            one_line(format!("{}: {}", self.job.name, taken.in_words()))?;
         }
         Ok(match exit_code {
             0 => Exit::Done,
