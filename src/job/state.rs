@@ -105,6 +105,10 @@ pub struct Status {
     /// Who could not be told about the last run, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub untold: Vec<String>,
+    /// Since when, at least, each pack of the repository has been known to be whole, as of the last
+    /// run that verified some (`check.budget`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified_from: Option<i64>,
 }
 
 impl Status {

@@ -134,6 +134,50 @@ fn find_and_stats_go_on_past_damage_and_end_with_13() {
     sandbox.gabion(["stats"]).run().code(13).says("problem: snapshots/");
 }
 
+#[test]
+fn a_foreign_file_among_the_packs_is_named_and_left_alone() {
+    let sandbox = Sandbox::with_repository();
+    sandbox.write("src/file", "x");
+    sandbox.gabion(["snapshot", "src"]).run().success();
+    let foreign = ["packs/notes.txt", "packs/00/notes.txt", "packs/00/5a5a5a"];
+    for name in foreign {
+        sandbox.write(format!("repository/{name}"), "mine");
+    }
+    let checked = sandbox.gabion(["check"]).run_on_terminal(&[]).success();
+    for name in foreign {
+        let note = format!("{name} is no part of the repository");
+        assert!(checked.stdout().contains(&note), "{}", checked.stdout());
+    }
+    for command in [&["prune"][..], &["repair"], &["snapshot", "src"]] {
+        sandbox.gabion(command).run().success();
+    }
+    for name in foreign {
+        assert_eq!(fs::read(sandbox.path(format!("repository/{name}"))).unwrap(), b"mine");
+    }
+}
+
+#[test]
+fn a_list_of_snapshots_that_shrank_is_not_believed_by_a_prune() {
+    let sandbox = Sandbox::with_repository();
+    for n in 0..4 {
+        sandbox.write("src/file", format!("content {n}"));
+        sandbox.gabion(["snapshot", "src"]).run().success();
+    }
+    sandbox.gabion(["prune"]).run().success();
+    // As a list looks that is not whole.
+    let hide = "mkdir aside && mv repository/snapshots aside/1 && mv repository/copy/snapshots aside/2 \
+                && mkdir repository/snapshots repository/copy/snapshots";
+    sandbox.shell(hide).run().success();
+    let before = packs(&sandbox);
+    let refused = sandbox.gabion(["prune"]).run().code(1);
+    refused.says("4 of the 4 snapshots").says("--accept-fewer");
+    assert_eq!(packs(&sandbox), before);
+    let back = "rmdir repository/snapshots repository/copy/snapshots \
+                && mv aside/1 repository/snapshots && mv aside/2 repository/copy/snapshots";
+    sandbox.shell(back).run().success();
+    sandbox.gabion(["check", "--read-data"]).run().success();
+}
+
 fn packs(sandbox: &Sandbox) -> Vec<std::path::PathBuf> {
     let folders = fs::read_dir(sandbox.path("repository/packs")).unwrap();
     let files = folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());

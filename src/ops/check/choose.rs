@@ -1,7 +1,7 @@
 //! Which packs are read whole.
 
 use super::picture::Picture;
-use super::{CheckOptions, ReadData};
+use super::{CheckOptions, ReadData, Verified};
 use crate::id::PackId;
 use crate::ops::OpError;
 
@@ -28,8 +28,8 @@ fn rank(id: &PackId, salt: u64) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-/// The numbers of the packs to read, in ascending order.
-pub(super) fn packs(picture: &Picture, options: &CheckOptions) -> Vec<u32> {
+/// The numbers of the packs to read, in the order in which to read them.
+pub(super) fn packs(picture: &Picture, options: &CheckOptions, verified: &Verified) -> Vec<u32> {
     let all = 0..u32::try_from(picture.packs.len()).unwrap_or(u32::MAX);
     let pack = |no: u32| &picture.packs[no as usize];
     let total: u64 = picture.packs.iter().map(|pack| pack.len).sum();
@@ -41,10 +41,16 @@ pub(super) fn packs(picture: &Picture, options: &CheckOptions) -> Vec<u32> {
             return all.filter(mine).collect();
         }
         ReadData::Percent(percent) => share(total, percent),
-        ReadData::Bytes(bytes) => bytes,
+        ReadData::Bytes(bytes) | ReadData::LongestUnverified(bytes) => bytes,
     };
+    let by_age = matches!(options.read, ReadData::LongestUnverified(_));
     let mut ranked: Vec<u32> = all.collect();
-    ranked.sort_unstable_by_key(|no| rank(&pack(*no).id, options.salt));
+    ranked.sort_unstable_by_key(|no| {
+        let id = &pack(*no).id;
+        // Those that never were come first.
+        let last = if by_age { verified.last(id) } else { None };
+        (last, rank(id, options.salt))
+    });
     let mut sum = 0;
     let mut chosen: Vec<u32> = ranked
         .into_iter()
@@ -54,7 +60,9 @@ pub(super) fn packs(picture: &Picture, options: &CheckOptions) -> Vec<u32> {
             more
         })
         .collect();
-    chosen.sort_unstable();
+    if !by_age {
+        chosen.sort_unstable();
+    }
     chosen
 }
 
@@ -83,7 +91,8 @@ mod tests {
 
     fn chosen(picture: &Picture, read: ReadData, salt: u64) -> Vec<u32> {
         validate(read).unwrap();
-        packs(picture, &CheckOptions { read, salt, threads: 1, interrupted: Arc::default() })
+        let options = CheckOptions { read, salt, threads: 1, interrupted: Arc::default() };
+        packs(picture, &options, &Verified::unknown())
     }
 
     #[test]
@@ -116,6 +125,25 @@ mod tests {
         let one = chosen(&picture, ReadData::Bytes(500_000), 1);
         assert_eq!(one, chosen(&picture, ReadData::Bytes(500_000), 1));
         assert_ne!(one, chosen(&picture, ReadData::Bytes(500_000), 2));
+    }
+
+    #[test]
+    fn what_was_longest_not_verified_comes_first() {
+        let picture = picture();
+        let mut verified = Verified::unknown();
+        verified.set_for_tests((0..98).map(|no| (picture.packs[no].id, 1000 - no as i64)));
+        let of = |bytes| {
+            let read = ReadData::LongestUnverified(bytes);
+            let options = CheckOptions { read, salt: 1, threads: 1, interrupted: Arc::default() };
+            packs(&picture, &options, &verified)
+        };
+        let all = of(u64::MAX);
+        assert_eq!(all.len(), 100);
+        let mut never = all[..2].to_vec();
+        never.sort_unstable();
+        assert_eq!(never, [98, 99], "never verified");
+        assert_eq!(all[2..], (0..98).rev().collect::<Vec<u32>>());
+        assert_eq!(of(199_001), all[..3]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::parity;
 use super::picture::Picture;
 use super::report::{self, Report};
+use super::verified::Verified;
 use crate::format::pack::Footer;
 use crate::ops::OpError;
 use crate::repo::index::PackFooter;
@@ -16,6 +17,7 @@ pub(super) fn check(
     report: &Report<'_>,
     picture: &Picture,
     chosen: &[u32],
+    verified: &mut Verified,
 ) -> Result<u64, OpError> {
     let bytes = chosen.iter().map(|no| picture.packs[*no as usize].len).sum();
     if !chosen.is_empty() {
@@ -25,6 +27,9 @@ pub(super) fn check(
     let mut bytes_read = 0;
     for &no in chosen {
         report.go_on()?;
+        if verified.is_late() {
+            break;
+        }
         let len = picture.packs[no as usize].len;
         let mut done = 0;
         if let Some(pack) = picture.footer(report, &mut reader, no)? {
@@ -32,6 +37,7 @@ pub(super) fn check(
         }
         // Directly after its blocks, while the system still has its bytes in memory.
         parity::check_shards(report, &picture.packs[no as usize])?;
+        verified.note(picture.packs[no as usize].id, done > 0 && !picture.is_damaged(no));
         bytes_read += done;
         report.progress(1, len.saturating_sub(done));
     }

@@ -20,6 +20,7 @@ mod reader;
 mod records;
 mod report;
 mod trees;
+mod verified;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -32,6 +33,7 @@ use crate::repo::{Repository, RepositoryError};
 use crate::storage::ObjectName;
 pub(in crate::ops) use picture::Picture;
 use report::Report;
+pub use verified::Verified;
 
 /// How much of the packs' data is read. The structure is always checked whole.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,6 +53,8 @@ pub enum ReadData {
     Percent(f64),
     /// Packs with at least so many stored bytes.
     Bytes(u64),
+    /// The packs that were longest not verified, with at least so many stored bytes.
+    LongestUnverified(u64),
 }
 
 /// What is checked and how.
@@ -95,18 +99,30 @@ pub fn check(
     repository: &Arc<Repository>,
     options: &CheckOptions,
 ) -> Result<CheckSummary, OpError> {
+    // Nothing is known and nothing is to be remembered.
+    check_and_remember(repository, options, &mut Verified::unknown())
+}
+
+/// As [`check`], and keeps in mind which packs were verified when.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_and_remember(
+    repository: &Arc<Repository>,
+    options: &CheckOptions,
+    verified: &mut Verified,
+) -> Result<CheckSummary, OpError> {
     choose::validate(options.read)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads.max(1)).build();
     let pool = pool.map_err(|error| {
         OpError::Repository(RepositoryError::Writer(format!("no threads to check with: {error}")))
     })?;
-    pool.install(|| run(repository, options))
-}
-
-fn run(repository: &Repository, options: &CheckOptions) -> Result<CheckSummary, OpError> {
-    let report = Report::new(repository, &options.interrupted);
-    let read = |picture: &Picture| choose::packs(picture, options);
-    Ok(look(&report, &[], read)?.summary)
+    pool.install(|| {
+        let report = Report::new(repository, &options.interrupted);
+        let choose =
+            |picture: &Picture, verified: &Verified| choose::packs(picture, options, verified);
+        Ok(look(&report, &[], choose, verified)?.summary)
+    })
 }
 
 /// What a look at everything brings to light.
@@ -122,7 +138,8 @@ pub(in crate::ops) struct Looked {
 fn look(
     report: &Report<'_>,
     bad: &[(PackId, u32)],
-    choose: impl Fn(&Picture) -> Vec<u32>,
+    choose: impl Fn(&Picture, &Verified) -> Vec<u32>,
+    verified: &mut Verified,
 ) -> Result<Looked, OpError> {
     report.phase("checking the configuration, key slots and records");
     objects::check_config(report)?;
@@ -131,11 +148,13 @@ fn look(
     let mut survey = Survey::take(report)?;
     parity::check(report, &survey.picture)?;
     survey.picture.mark_bad_copies(bad);
-    let chosen = choose(&survey.picture);
+    let chosen = choose(&survey.picture, verified);
     if !chosen.is_empty() {
         report.phase("reading and verifying data");
     }
-    let bytes_read = data::check(report, &survey.picture, &chosen)?;
+    let bytes_read = data::check(report, &survey.picture, &chosen, verified);
+    verified.remember(report.repository, &survey.picture);
+    let bytes_read = bytes_read?;
     let trees::Walked { pages, lost } = check_trees(report, &mut survey)?;
     let Survey { snapshots, picture, .. } = survey;
     let summary = CheckSummary {
@@ -157,10 +176,11 @@ pub(in crate::ops) fn look_in_silence(
     read_data: bool,
 ) -> Result<Looked, OpError> {
     let report = Report::silent(repository, interrupted);
-    look(&report, &[], |picture| match read_data {
+    let choose = |picture: &Picture, _: &Verified| match read_data {
         true => (0u32..).take(picture.packs.len()).collect(),
         false => Vec::new(),
-    })
+    };
+    look(&report, &[], choose, &mut Verified::unknown())
 }
 
 /// Looks at everything but the data once more, and tells what is found. `bad` are copies of chunks
@@ -171,7 +191,7 @@ pub(in crate::ops) fn look_again(
     bad: &[(PackId, u32)],
 ) -> Result<CheckSummary, OpError> {
     let report = Report::new(repository, interrupted);
-    Ok(look(&report, bad, |_| Vec::new())?.summary)
+    Ok(look(&report, bad, |_, _| Vec::new(), &mut Verified::unknown())?.summary)
 }
 
 /// What refers to chunks, and where these lie.

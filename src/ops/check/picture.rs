@@ -224,6 +224,12 @@ impl Picture {
         damaged.map(|no| self.packs[no as usize].id).collect()
     }
 
+    /// Whether a chunk of the pack was found to be damaged.
+    pub(super) fn is_damaged(&self, pack: u32) -> bool {
+        self.any_damage.load(Ordering::Acquire)
+            && lock(&self.damage).chunks.iter().any(|(damaged, _)| *damaged == pack)
+    }
+
     /// The copies of chunks that were found to be damaged.
     pub(in crate::ops) fn bad_copies(&self) -> Vec<(PackId, u32)> {
         let damage = lock(&self.damage);

@@ -1,6 +1,10 @@
 //! `gabion check`: verifies that the repository keeps its promises.
 
-use gabion::ops::check::{CheckOptions, CheckSummary, ReadData, check};
+use std::time::Duration;
+
+use gabion::format::entry::Timestamp;
+use gabion::job::config::parse_duration;
+use gabion::ops::check::{CheckOptions, CheckSummary, ReadData, Verified, check_and_remember};
 use serde::Serialize;
 
 use crate::commands::scrub;
@@ -23,6 +27,8 @@ EXAMPLES:
   gabion check --read-data-subset 3/7
   gabion check --read-data-subset 5%
   gabion check --read-data-subset 20GiB
+  gabion check --budget 10m
+  gabion check --budget 50GiB
   gabion check --parity")]
 pub(crate) struct Args {
     /// Read all data
@@ -31,9 +37,26 @@ pub(crate) struct Args {
     /// Read a part of the data: N/OF, a percentage, or so many bytes
     #[arg(long, value_name = "PART", value_parser = parse_subset)]
     read_data_subset: Option<ReadData>,
+    /// Read data for so long (90s, 10m, 2h) or so much (50GiB): what was longest not verified first
+    #[arg(long, value_name = "BUDGET", value_parser = parse_budget,
+        conflicts_with_all = ["read_data", "read_data_subset"])]
+    budget: Option<Budget>,
     /// Only read all packs and their parity and compare them with what was written: needs no key
-    #[arg(long, conflicts_with_all = ["read_data", "read_data_subset"])]
+    #[arg(long, conflicts_with_all = ["read_data", "read_data_subset", "budget"])]
     parity: bool,
+}
+
+/// How much is read.
+#[derive(Debug, Clone, Copy)]
+enum Budget {
+    Time(Duration),
+    Bytes(u64),
+}
+
+fn parse_budget(text: &str) -> Result<Budget, String> {
+    let bytes = || parse_size(text).ok().map(Budget::Bytes);
+    let budget = parse_duration(text).map(Budget::Time).or_else(bytes);
+    budget.ok_or_else(|| format!("{text:?} is no time such as 10m, and no size such as 50GiB"))
 }
 
 #[derive(Serialize)]
@@ -46,6 +69,8 @@ struct Summary {
     bytes_read: u64,
     problems: u64,
     notes: u64,
+    /// Since when, at least, each pack has been known to be whole.
+    verified_from: Option<i64>,
 }
 
 /// Checks the repository.
@@ -55,24 +80,46 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     }
     let interrupted = session.interruption()?;
     let opened = session.open()?;
-    let read = match args.read_data_subset {
-        Some(read) => read,
-        None if args.read_data => ReadData::All,
-        None => ReadData::Structure,
+    let mut verified = Verified::recall(&opened.repository, machine::now);
+    let read = match (args.read_data_subset, args.budget) {
+        (Some(read), _) => read,
+        (None, Some(Budget::Bytes(bytes))) => ReadData::LongestUnverified(bytes),
+        (None, Some(Budget::Time(time))) => {
+            let now = machine::now();
+            let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+            let seconds = now.seconds.saturating_add(seconds);
+            verified.until = Some(Timestamp { seconds, ..now });
+            ReadData::LongestUnverified(u64::MAX)
+        }
+        (None, None) if args.read_data => ReadData::All,
+        (None, None) => ReadData::Structure,
     };
     // Another day, another part of the data.
     let salt = u64::try_from(machine::now().seconds).unwrap_or(0);
     let options = CheckOptions { read, salt, threads: session.threads(), interrupted };
-    let summary = check(&opened.repository, &options)?;
+    let summary = check_and_remember(&opened.repository, &options, &mut verified)?;
     session.console.finish();
-    print(session, &summary)?;
+    print(session, &summary, verified.oldest)?;
     Ok(if summary.problems > 0 { Exit::Damage } else { Exit::Done })
 }
 
-fn print(session: &Session, summary: &CheckSummary) -> Result<(), Failure> {
+fn print(
+    session: &Session,
+    summary: &CheckSummary,
+    verified_from: Option<i64>,
+) -> Result<(), Failure> {
     let &CheckSummary { snapshots, packs, chunks, pages, bytes_read, problems, notes } = summary;
     if session.json() {
-        return one_json(&Summary { snapshots, packs, chunks, pages, bytes_read, problems, notes });
+        return one_json(&Summary {
+            snapshots,
+            packs,
+            chunks,
+            pages,
+            bytes_read,
+            problems,
+            notes,
+            verified_from,
+        });
     }
     if session.quiet() {
         return Ok(());

@@ -14,7 +14,7 @@ use gabion::job::links::follow;
 use gabion::job::notify::{Notice, Occasion};
 use gabion::job::run::RunOptions;
 use gabion::job::state::{Checked, JobLock, Locked, Outcome, Past, RunRecord, StateFolder, Status};
-use gabion::ops::check::{CheckOptions, ReadData, check};
+use gabion::ops::check::{CheckOptions, ReadData, Verified, check_and_remember};
 use gabion::ops::forget::{ForgetLimits, ForgetPlan};
 use gabion::ops::prune::prune;
 use gabion::ops::retention::GroupBy;
@@ -30,7 +30,7 @@ use crate::gentle::gently;
 use crate::keep::keep_of_job;
 use crate::limit::Limit;
 use crate::output::one_line;
-use crate::render::values::{counted, size};
+use crate::render::values::size;
 use crate::session::Session;
 use crate::{configuration, machine, notify, sources};
 
@@ -152,6 +152,9 @@ impl Run<'_> {
         status.job.clone_from(&self.job.name);
         let before = status.last_run.as_ref().map(|run| run.outcome == Outcome::Ok);
         status.add(record.clone());
+        if let Ok(Taken { verified_from: Some(from), .. }) = &result {
+            status.verified_from = Some(*from);
+        }
         // That it was not remembered must not hide how it went.
         let past = self.state.add_to_past(&self.job.name, &Past::Run(record.clone()));
         let remembered = self.state.write(&status).and(past);
@@ -242,17 +245,17 @@ impl Run<'_> {
             interrupted: Arc::clone(&self.stop),
         };
         let summary = gabion::job::run::run(&opened.repository, job, options)?;
-        let (mut trouble, mut checked) = (Vec::new(), None);
+        let (mut trouble, mut checked, mut verified_from) = (Vec::new(), None, None);
         if summary.snapshot.is_some() {
             trouble.extend(self.keep(&opened.repository, &summary).err());
-            match self.verify(&opened.repository) {
+            match self.verify(&opened.repository, &mut verified_from) {
                 Ok(read) => checked = read,
                 Err(failure) => trouble.push(failure),
             }
-            trouble.extend(checked.filter(|found| found.problems > 0).map(damaged));
+            trouble.extend(checked.filter(|found| found.problems > 0).map(taken::damaged));
         }
         self.session.console.finish();
-        Ok(Taken { summary, trouble, checked, links_out: left.len() })
+        Ok(Taken { summary, trouble, checked, verified_from, links_out: left.len() })
     }
 
     /// Forgets what the job's policy does not keep, now that there is a new snapshot, and gives
@@ -270,16 +273,24 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reads a part of the repository back, every night another one.
-    fn verify(&self, repository: &Arc<Repository>) -> Result<Option<Checked>, Failure> {
+    /// Reads a part of the repository back, every night what was longest not verified. `oldest`
+    /// becomes since when all of it has been.
+    fn verify(
+        &self,
+        repository: &Arc<Repository>,
+        oldest: &mut Option<i64>,
+    ) -> Result<Option<Checked>, Failure> {
         let Some(bytes) = self.job.check_budget else { return Ok(None) };
+        let mut verified = Verified::recall(repository, machine::now);
         let options = CheckOptions {
-            read: ReadData::Bytes(bytes),
+            read: ReadData::LongestUnverified(bytes),
             salt: machine::now().seconds.unsigned_abs(),
             threads: self.session.threads(),
             interrupted: Arc::clone(&self.stop),
         };
-        let summary = check(repository, &options)?;
+        let summary = check_and_remember(repository, &options, &mut verified);
+        *oldest = verified.oldest;
+        let summary = summary?;
         let (bytes, problems) = (summary.bytes_read, summary.problems);
         Ok(Some(Checked { ended: machine::now().seconds, bytes, problems }))
     }
@@ -386,10 +397,4 @@ impl Run<'_> {
 
 fn time_of(seconds: i64) -> String {
     crate::render::values::time(Timestamp { seconds, nanos: 0 })
-}
-
-fn damaged(checked: Checked) -> Failure {
-    let problems = counted(checked.problems, "problem", "problems");
-    Failure::new(Exit::Damage, format!("the repository is damaged: {problems}"))
-        .hint("`gabion check --read-data` tells what is damaged")
 }

@@ -82,6 +82,7 @@ struct Line<'a> {
     growth_bytes: Option<i64>,
     next_run: Option<i64>,
     untold: &'a [String],
+    verified_from: Option<i64>,
 }
 
 /// What is known of a job, and what comes of it.
@@ -167,6 +168,7 @@ fn say(session: &Session, judged: &[Judged], long: bool) -> Result<(), Failure> 
                 last_success: job.status.last_success.as_ref(),
                 last_failure: job.status.last_failure.as_ref(),
                 last_check: job.status.last_check,
+                verified_from: job.status.verified_from,
                 last_drill: job.drill.as_ref(),
                 last_good_drill: job.good_drill,
                 growth_bytes: job.growth(),
@@ -242,7 +244,11 @@ fn judge(status: &Status, max_age: Option<Duration>, now: i64) -> (bool, String)
     }
     let (bytes, added) = (size(last.bytes), size(last.added_bytes));
     let took = age(last.ended - last.started);
-    (true, format!("{job} {} ago ({bytes}, {added} added, took {took})", ago(last)))
+    let verified = match status.verified_from {
+        Some(from) => format!(", all data verified within {}", age(now - from)),
+        None => String::new(),
+    };
+    (true, format!("{job} {} ago ({bytes}, {added} added, took {took}{verified})", ago(last)))
 }
 
 /// Everything that is known of a job.
@@ -310,7 +316,7 @@ fn figures(judged: &[Judged]) -> String {
         let last = job.status.last_run.as_ref();
         Some(i128::from(last.is_some_and(|run| run.outcome == Outcome::Ok)))
     };
-    let table: [(&str, &str, Figure); 11] = [
+    let table: [(&str, &str, Figure); 12] = [
         ("last_run_ok", "Whether the last run took a complete snapshot.", ok),
         ("last_run_timestamp_seconds", "When the last run ended.", |job| {
             job.status.last_run.as_ref().map(|run| i128::from(run.ended))
@@ -321,6 +327,11 @@ fn figures(judged: &[Judged]) -> String {
         ("last_run_duration_seconds", "How long the last run took.", |job| {
             job.status.last_run.as_ref().map(|run| i128::from(run.ended - run.started))
         }),
+        (
+            "verified_from_timestamp_seconds",
+            "Since when, at least, each pack has been known to be whole.",
+            |job| job.status.verified_from.map(i128::from),
+        ),
         ("last_success_bytes", "Plain bytes of the last success.", |job| {
             job.status.last_success.as_ref().map(|run| i128::from(run.bytes))
         }),

@@ -6,7 +6,8 @@ use gabion::ops::snapshot::SnapshotSummary;
 
 use crate::commands::snapshot::in_words;
 use crate::console::Console;
-use crate::errors::Failure;
+use crate::errors::{Exit, Failure};
+use crate::render::values::counted;
 
 /// Links that are named one by one.
 const LINKS_NAMED: usize = 20;
@@ -18,6 +19,8 @@ pub(super) struct Taken {
     pub(super) trouble: Vec<Failure>,
     /// What was read back, if anything.
     pub(super) checked: Option<Checked>,
+    /// Since when, at least, each pack has been known to be whole, if any was verified.
+    pub(super) verified_from: Option<i64>,
     /// Links to what is not contained.
     pub(super) links_out: usize,
 }
@@ -38,4 +41,11 @@ pub(super) fn name(links: &[LinkOut], console: &Console) {
     for link in links.iter().take(LINKS_NAMED) {
         console.notice(&format!("not contained: {link}"));
     }
+}
+
+/// What a check behind the snapshot found.
+pub(super) fn damaged(checked: Checked) -> Failure {
+    let problems = counted(checked.problems, "problem", "problems");
+    Failure::new(Exit::Damage, format!("the repository is damaged: {problems}"))
+        .hint("`gabion check --read-data` tells what is damaged")
 }
