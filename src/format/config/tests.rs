@@ -117,10 +117,10 @@ fn unknown_features_stop_only_when_required() {
     let mut config = sealed();
     config.optional_features.push("fast-lists".to_owned());
     assert_eq!(read(&config.encode(&keys())), Ok(config.clone()));
-    config.required_features.push("parity".to_owned());
+    config.required_features.push("padding".to_owned());
     let error = read(&config.encode(&keys())).unwrap_err();
-    assert_eq!(error, ConfigError::UnknownFeature("parity".to_owned()));
-    assert!(error.to_string().contains("parity"));
+    assert_eq!(error, ConfigError::UnknownFeature("padding".to_owned()));
+    assert!(error.to_string().contains("padding"));
 }
 
 #[test]
