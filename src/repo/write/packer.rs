@@ -251,10 +251,22 @@ impl Packer {
             let read = |offset, bytes: &mut [u8]| pack.object.read_back(offset, bytes);
             self.count_bytes(publish_parity(storage, id, len, per_mille, read)?);
         }
-        pack.object.publish()?;
+        if let Err(error) = pack.object.publish() {
+            // When only its very last step failed, the pack is there, and to be listed.
+            let there = self.repository.storage().len(ObjectName::pack(id));
+            if there.is_ok_and(|there| there == len) {
+                self.still_unlisted(vec![SegmentPack { id, len, footer: encoded }]);
+            }
+            return Err(error.into());
+        }
         let new = NewPack { id, len, encoded, footer: pack.footer };
-        self.repository.add_to_index(&new)?;
+        let indexed = self.repository.add_to_index(&new);
+        let made = SegmentPack { id, len, footer: new.encoded };
+        if let Err(error) = indexed {
+            self.still_unlisted(vec![made]);
+            return Err(error);
+        }
         new.footer.chunks.iter().for_each(|chunk| claims.settle(&chunk.id));
-        Ok(SegmentPack { id, len, footer: new.encoded })
+        Ok(made)
     }
 }

@@ -86,7 +86,8 @@ impl Writer {
     /// When storage fails.
     pub fn close(mut self) -> Result<(), RepositoryError> {
         self.stop();
-        self.list_finished()
+        // Under another name, once: a fault may have been of the moment.
+        self.list_finished().or_else(|_| self.list_finished())
     }
 
     fn list_finished(&self) -> Result<(), RepositoryError> {
