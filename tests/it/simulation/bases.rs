@@ -2,14 +2,11 @@
 
 use std::sync::{Arc, OnceLock};
 
-use gabion::storage::MemoryStorage;
-
 use super::client::{Client, Clock, Task};
 use super::faults::Faults;
 use super::ledger::{Ledger, Objects, Trees};
 use super::random::{self, Rng, SLOTS};
 use super::scheduler::Scheduler;
-use super::sources;
 use super::weak::Weakness;
 use super::world::World;
 use crate::small;
@@ -23,8 +20,6 @@ pub(super) struct Base {
 
 /// Where all is stored twice.
 pub(super) const TWINS: usize = 7;
-/// Where the last snapshot is forgotten and all that only it needed is there.
-pub(super) const LAST_FORGOTTEN: usize = 8;
 
 /// All of them, made once.
 pub(super) fn bases() -> &'static [Base] {
@@ -59,7 +54,6 @@ fn make() -> Vec<Base> {
         after(&forgotten, 51, Some(25), &[Task::Snapshot(3)]),
         after(&forgotten, 52, Some(70), &[Task::Prune]),
         twice,
-        without_last(&three),
         three,
     ];
     all.into_iter().map(|objects| Base { ledger: Ledger::new(&objects, &trees), objects }).collect()
@@ -100,19 +94,6 @@ fn work(
     world.start();
     client.live();
     world.end().objects
-}
-
-fn without_last(from: &Objects) -> Objects {
-    let storage = MemoryStorage::new();
-    from.iter().for_each(|(name, bytes)| storage.put(*name, Arc::clone(bytes)));
-    let repository = small::open_plain(&storage);
-    let last = sources::tag(4);
-    for snapshot in repository.snapshots().unwrap().0 {
-        if snapshot.tags.contains(&last) {
-            repository.remove_records(&[snapshot.id]).unwrap();
-        }
-    }
-    storage.names().into_iter().map(|name| (name, storage.get(name).unwrap())).collect()
 }
 
 fn joined(one: &Objects, other: &Objects) -> Objects {

@@ -106,15 +106,6 @@ impl Storage for Place {
     }
 
     fn list(&self, kind: ObjectKind) -> Result<Listing, StorageError> {
-        let packs_first = self.memory().weakness == Weakness::PacksFirst;
-        if packs_first && kind == ObjectKind::Mark {
-            let packs = self.list_now(ObjectKind::Pack)?;
-            let mut memory = self.memory();
-            memory.packs_before = Some(packs);
-            if memory.should_sleep() {
-                self.world.lock().put_to_sleep(self.client);
-            }
-        }
         let listing = self.list_now(kind)?;
         Ok(self.memory().sees(kind, listing))
     }

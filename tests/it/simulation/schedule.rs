@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gabion::storage::ObjectKind;
 
-use super::bases::{Base, LAST_FORGOTTEN, TWINS, bases};
+use super::bases::{Base, TWINS, bases};
 use super::client::{Client, Clock, Outcome, Task, YEAR};
 use super::faults::{Faults, Weather};
 use super::random::{self, Rng};
@@ -35,8 +35,6 @@ pub(super) enum Scene {
     Any,
     /// Two prunes where everything was stored twice.
     Twins,
-    /// Writers with a cache of what is garbage by now, which they could use.
-    OldCaches,
 }
 
 /// How the protocol is broken on purpose.
@@ -106,10 +104,9 @@ impl Plan {
             base: match weakening.scene {
                 Scene::Any => rng.pick(bases()),
                 Scene::Twins => &bases()[TWINS],
-                Scene::OldCaches => &bases()[LAST_FORGOTTEN],
             },
             weather,
-            caches: weakening.scene == Scene::OldCaches || !broken && rng.once_in(8),
+            caches: !broken && rng.once_in(8),
             last_version: index(&mut rng, VERSION_COUNT),
         }
     }
@@ -123,7 +120,6 @@ fn writer(rng: &mut Rng, scene: Scene) -> Vec<Task> {
     match scene {
         Scene::Any => {}
         Scene::Twins => return Vec::new(),
-        Scene::OldCaches => return vec![Task::Restore, Task::Snapshot(*rng.pick(&[3, 9, 7]))],
     }
     let count = 1 + rng.below(2);
     (0..count).map(|_| Task::Snapshot(index(rng, VERSION_COUNT))).collect()

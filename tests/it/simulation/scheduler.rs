@@ -82,11 +82,6 @@ impl Scheduler {
         self.clients[client] == State::Done
     }
 
-    /// Until nobody else can do anything.
-    pub(super) fn put_to_sleep(&mut self, client: usize) {
-        self.clients[client] = State::Asleep(u64::MAX);
-    }
-
     /// Puts a client to sleep for long.
     fn doze(&mut self, client: usize, step: u64) {
         let until = match self.rng.below(3) {

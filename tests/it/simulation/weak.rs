@@ -18,8 +18,6 @@ pub(super) enum Weakness {
     NoLastLook,
     /// A writer that publishes no tentative root.
     NoRoot,
-    /// A writer that lists packs before marks.
-    PacksFirst,
     /// A pruner that does not look at the marks of others. One in two comes just when somebody
     /// replaces the index segments, as any prune may: so they do not all count on the same copies.
     OwnMarksOnly,
@@ -30,7 +28,7 @@ pub(super) enum Weakness {
 /// What a client of a weakness has seen so far in its operation.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    pub(super) weakness: Weakness,
+    weakness: Weakness,
     client: usize,
     /// The last lists of each kind, as long as it looked.
     seen: HashMap<ObjectKind, Listing>,
@@ -40,8 +38,6 @@ pub(super) struct Memory {
     root_published: bool,
     /// Times that it listed marks.
     marks_listed: u32,
-    /// Packs as they were before the marks were listed.
-    pub(super) packs_before: Option<Listing>,
 }
 
 /// Looks at the marks of which the third comes after all marks of a prune were published.
@@ -50,13 +46,6 @@ const LOOKS_BEFORE_MARKS_ARE_OUT: u32 = 3;
 impl Memory {
     pub(super) fn new(weakness: Weakness, client: usize) -> Self {
         Self { weakness, client, ..Self::default() }
-    }
-
-    /// Whether this is when a writer that listed packs first should sleep: it looks for the last
-    /// time, and knows of marks.
-    pub(super) fn should_sleep(&self) -> bool {
-        let marks = self.seen.get(&ObjectKind::Mark);
-        self.root_published && marks.is_some_and(|marks| !marks.objects.is_empty())
     }
 
     /// Whether an object is really published.
@@ -102,11 +91,6 @@ impl Memory {
                 if self.marks_listed >= LOOKS_BEFORE_MARKS_ARE_OUT =>
             {
                 return self.seen.get(&kind).cloned().unwrap_or_default();
-            }
-            (Weakness::PacksFirst, Pack) => {
-                if let Some(before) = self.packs_before.take() {
-                    return before;
-                }
             }
             _ => {}
         }

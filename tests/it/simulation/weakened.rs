@@ -1,5 +1,7 @@
-//! The net catches fish: each way to weaken the protocol that loses data in the model loses data in
-//! the simulator, too, within a bounded number of schedules.
+//! The net catches fish: ways to weaken the protocol that lose data in the model lose data in the
+//! simulator, too, within a bounded number of schedules. One of the model's is not here: to list
+//! packs before marks. The code lists packs once more in the end, and no schedule was found in
+//! which that alone is not enough.
 
 use super::random::SLOTS;
 use super::schedule::{Lane, SLOTS_OF_A_LANE, Scene, Weakening};
@@ -61,26 +63,15 @@ fn confirming_without_a_tentative_root_loses_data() {
 }
 
 #[test]
-fn listing_packs_before_marks_loses_data() {
-    let weakening = Weakening {
-        scene: Scene::OldCaches,
-        writers: Weakness::PacksFirst,
-        revocations: true,
-        ..Weakening::default()
-    };
-    loses_data(4, weakening);
-}
-
-#[test]
 fn pruners_that_do_not_look_at_the_marks_of_others_lose_data() {
     let weakening =
         Weakening { scene: Scene::Twins, pruners: Weakness::OwnMarksOnly, ..Weakening::default() };
-    loses_data(5, weakening);
+    loses_data(4, weakening);
 }
 
 #[test]
 fn deleting_without_a_second_look_at_the_roots_loses_data() {
     let weakening =
         Weakening { pruners: Weakness::NoSecondLook, revocations: true, ..Weakening::default() };
-    loses_data(6, weakening);
+    loses_data(5, weakening);
 }

@@ -214,11 +214,6 @@ impl Shared {
         self.violation.get_or_insert(what);
     }
 
-    /// From its next call on the client sleeps, until nobody else can do anything.
-    pub(super) fn put_to_sleep(&mut self, client: usize) {
-        self.scheduler.put_to_sleep(client);
-    }
-
     pub(super) fn say(&mut self, text: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(text());
