@@ -284,6 +284,15 @@ pub enum Root {
     },
 }
 
+/// What lies in the place of a snapshot that was announced and must never be confirmed any more: a
+/// name is used once, so whoever comes to confirm it finds that it is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct GivenUp {
+    /// The id that the snapshot would have had, equal to the object's name.
+    pub given_up: SnapshotId,
+}
+
 /// What tells one process of a machine from every other that ran there or will.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

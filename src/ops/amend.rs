@@ -170,16 +170,19 @@ fn confirm(
         let id = old.id;
         OpError::Refused(format!("snapshot {id} was removed or changed by somebody else meanwhile"))
     };
-    if !repository.session_exists(session)? {
-        return Err(OpError::Refused(
+    let taken_for_dead = || {
+        OpError::Refused(
             "this process was taken for dead meanwhile; the same command again does the rest"
                 .to_owned(),
-        ));
+        )
+    };
+    if !repository.session_exists(session)? {
+        return Err(taken_for_dead());
     }
     if !repository.snapshot_exists(old.id)? {
         return Err(forgotten());
     }
-    repository.confirm(new)?;
+    repository.confirm(new)?.ok_or_else(taken_for_dead)?;
     // As long as the old one is there after the new one is, every listing shows one of them. Who
     // removed it meanwhile wanted it gone, or has put another in its place.
     if !repository.snapshot_exists(old.id)? {

@@ -53,7 +53,11 @@ impl Repository {
         Ok(bytes.len() as u64)
     }
 
-    fn read_sealed(&self, name: ObjectName, limit: u64) -> Result<Vec<u8>, RepositoryError> {
+    pub(super) fn read_sealed(
+        &self,
+        name: ObjectName,
+        limit: u64,
+    ) -> Result<Vec<u8>, RepositoryError> {
         let bytes = match self.storage.read(name, limit + SEAL_ROOM) {
             Err(error) if error.kind == StorageErrorKind::TooLong => {
                 let (object, reason) = (name.to_string(), "it is far too long".to_owned());

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Damaged, ReadAll, Repository, RepositoryError};
 use crate::format::entry::Timestamp;
-use crate::format::snapshot::{ProcessIdentity, Session, Snapshot};
+use crate::format::snapshot::{self, GivenUp, MAX_RECORD_LEN, ProcessIdentity, Session, Snapshot};
 use crate::id::{SessionId, SnapshotId};
 use crate::storage::{ObjectKind, ObjectName, StorageErrorKind};
 
@@ -50,6 +50,8 @@ pub enum CopyState {
     Missing,
     /// It is there and cannot be used.
     Damaged(RepositoryError),
+    /// There never was a snapshot, and there never will be one: see [`GivenUp`].
+    GivenUp,
 }
 
 /// The confirmed snapshots, and what was found on the way to them.
@@ -61,6 +63,8 @@ pub struct SnapshotRecords {
     pub damaged: Vec<Damaged>,
     /// Copies that should be there and are not, or cannot be read, while the other one can.
     pub lost_copies: Vec<(ObjectName, CopyState)>,
+    /// Ids of which no snapshot will ever be confirmed.
+    pub given_up: Vec<SnapshotId>,
 }
 
 /// Which copies the listings show, and what explains that one of a pair is not among them.
@@ -141,6 +145,11 @@ impl Repository {
     ) -> Result<(), RepositoryError> {
         let (name, copy_name) = (ObjectName::snapshot(id), ObjectName::snapshot_copy(id));
         let first = self.read_copy(name, id)?;
+        if matches!(first, Err(CopyState::GivenUp)) {
+            // What may lie in the place of its copy is of one who found out too late.
+            found.given_up.push(id);
+            return Ok(());
+        }
         let second = match both || first.is_err() {
             true => Some(self.read_copy(copy_name, id)?),
             false => None,
@@ -180,32 +189,91 @@ impl Repository {
         name: ObjectName,
         id: SnapshotId,
     ) -> Result<Result<Snapshot, CopyState>, RepositoryError> {
-        let error = match self.read_record::<Snapshot>(name, "snapshot") {
-            Ok(snapshot) if snapshot.id == id => return Ok(Ok(snapshot)),
-            Ok(_) => RepositoryError::Damaged {
-                object: name.to_string(),
-                reason: "it names itself otherwise".to_owned(),
-            },
-            Err(RepositoryError::Storage(error)) => match error.kind {
-                StorageErrorKind::NotFound => return Ok(Err(CopyState::Missing)),
-                StorageErrorKind::PlaceLost => return Err(error.into()),
-                _ => error.into(),
-            },
-            Err(error) => error,
-        };
+        let body = self.read_sealed(name, MAX_RECORD_LEN);
+        let given_up = |body: &[u8]| snapshot::decode::<GivenUp>("snapshot", body).ok();
+        let error =
+            match body.and_then(|body| match snapshot::decode::<Snapshot>("snapshot", &body) {
+                Ok(snapshot) => Ok(Some(snapshot)),
+                Err(_) if given_up(&body) == Some(GivenUp { given_up: id }) => Ok(None),
+                Err(error) => Err(RepositoryError::damaged(name, &error)),
+            }) {
+                Ok(Some(snapshot)) if snapshot.id == id => return Ok(Ok(snapshot)),
+                Ok(None) => return Ok(Err(CopyState::GivenUp)),
+                Ok(Some(_)) => RepositoryError::Damaged {
+                    object: name.to_string(),
+                    reason: "it names itself otherwise".to_owned(),
+                },
+                Err(RepositoryError::Storage(error)) => match error.kind {
+                    StorageErrorKind::NotFound => return Ok(Err(CopyState::Missing)),
+                    StorageErrorKind::PlaceLost => return Err(error.into()),
+                    _ => error.into(),
+                },
+                Err(error) => error,
+            };
         Ok(Err(CopyState::Damaged(error)))
     }
 
     /// Confirms a snapshot: from here on it exists. The place is looked at once more before. A
-    /// tentative root must have announced it.
+    /// tentative root must have announced it. Returns how many bytes that took; nothing when
+    /// somebody has given the snapshot up, so that it does not exist and never will.
     ///
     /// # Errors
     /// When the place holds another repository by now, or storage fails.
-    pub fn confirm(&self, snapshot: &Snapshot) -> Result<u64, RepositoryError> {
+    pub fn confirm(&self, snapshot: &Snapshot) -> Result<Option<u64>, RepositoryError> {
         self.verify_place()?;
         let snapshot = Snapshot { mirrored: true, ..snapshot.clone() };
-        let copy = self.publish_record(ObjectName::snapshot_copy(snapshot.id), &snapshot)?;
-        Ok(copy + self.publish_record(ObjectName::snapshot(snapshot.id), &snapshot)?)
+        let copy_name = ObjectName::snapshot_copy(snapshot.id);
+        let copy = self.publish_snapshot(copy_name, &snapshot)?;
+        match self.publish_snapshot(ObjectName::snapshot(snapshot.id), &snapshot)? {
+            Some(record) => Ok(Some(copy.unwrap_or_default() + record)),
+            None => {
+                self.storage.delete(copy_name)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Publishes one copy of a record, or finds that it is there already: the answer to a call may
+    /// have been lost, and the call made again. Nothing when the snapshot was given up.
+    fn publish_snapshot(
+        &self,
+        name: ObjectName,
+        snapshot: &Snapshot,
+    ) -> Result<Option<u64>, RepositoryError> {
+        let taken = match self.publish_record(name, snapshot) {
+            Err(RepositoryError::Storage(error))
+                if error.kind == StorageErrorKind::AlreadyExists =>
+            {
+                error
+            }
+            published => return published.map(Some),
+        };
+        match self.read_copy(name, snapshot.id)? {
+            Ok(found) if found == *snapshot => Ok(Some(0)),
+            Err(CopyState::GivenUp) => Ok(None),
+            _ => Err(taken.into()),
+        }
+    }
+
+    /// Takes care that the snapshot that a tentative root announced is never confirmed any more,
+    /// unless it is already. Who comes to confirm it later finds its name taken.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn give_up(&self, id: SnapshotId) -> Result<(), RepositoryError> {
+        let name = ObjectName::snapshot(id);
+        match self.publish_record(name, &GivenUp { given_up: id }) {
+            Ok(_) => {}
+            Err(RepositoryError::Storage(error))
+                if error.kind == StorageErrorKind::AlreadyExists =>
+            {
+                if !matches!(self.read_copy(name, id)?, Err(CopyState::GivenUp)) {
+                    return Ok(());
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(self.storage.delete(ObjectName::snapshot_copy(id))?)
     }
 
     /// Removes what a confirmation that failed has left of a record, unless it got so far that the
@@ -214,9 +282,12 @@ impl Repository {
     /// # Errors
     /// When storage fails: then something may be left.
     pub fn withdraw(&self, id: SnapshotId) -> Result<(), RepositoryError> {
-        match self.has(ObjectName::snapshot(id))? {
-            true => Ok(()),
-            false => Ok(self.storage.delete(ObjectName::snapshot_copy(id))?),
+        match self.read_copy(ObjectName::snapshot(id), id)? {
+            Err(CopyState::Missing | CopyState::GivenUp) => {
+                Ok(self.storage.delete(ObjectName::snapshot_copy(id))?)
+            }
+            Err(CopyState::Damaged(error @ RepositoryError::Storage(_))) => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -225,7 +296,10 @@ impl Repository {
     /// # Errors
     /// When storage fails.
     pub fn snapshot_exists(&self, id: SnapshotId) -> Result<bool, RepositoryError> {
-        let there = self.has(ObjectName::snapshot(id))?;
+        let there = match self.read_copy(ObjectName::snapshot(id), id)? {
+            Err(CopyState::Damaged(error @ RepositoryError::Storage(_))) => return Err(error),
+            found => !matches!(found, Err(CopyState::Missing | CopyState::GivenUp)),
+        };
         Ok(there && !self.sessions()?.0.iter().any(|session| session.forgets.contains(&id)))
     }
 

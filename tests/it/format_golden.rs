@@ -13,7 +13,7 @@ use gabion::format::page::{ContentChild, ContentPage, Leaf, Page, PageRef, Upper
 use gabion::format::parity::{Head, Layout, TRAILER_LEN, decode_trailer};
 use gabion::format::segment::{self, SegmentPack};
 use gabion::format::snapshot::{
-    self, Moment, RawBytes, Root, Session, Snapshot, SnapshotCounts, StreamRecord,
+    self, GivenUp, Moment, RawBytes, Root, Session, Snapshot, SnapshotCounts, StreamRecord,
 };
 use gabion::id::{ChunkId, PackId, SessionId, SnapshotId};
 use gabion::parity::encode;
@@ -192,6 +192,8 @@ fn records() {
         forgets: Vec::new(),
     };
     assert_golden("session", &snapshot::encode(&announced));
+    let given_up = GivenUp { given_up: SnapshotId([1; 16]) };
+    assert_golden("given-up", &snapshot::encode(&given_up));
 }
 
 #[test]

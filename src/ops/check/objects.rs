@@ -145,7 +145,7 @@ fn check_snapshots(report: &Report<'_>) -> Result<Vec<Snapshot>, OpError> {
 fn lost_copy(state: CopyState) -> Result<String, OpError> {
     match state {
         CopyState::Damaged(error) => report::reason(error),
-        CopyState::Missing => Ok("it is missing".to_owned()),
+        CopyState::Missing | CopyState::GivenUp => Ok("it is missing".to_owned()),
     }
 }
 

@@ -45,7 +45,8 @@ pub struct PruneOptions {
     pub without: HashSet<SnapshotId>,
     /// Believe that snapshots are gone that were there when this client last looked.
     pub accept_fewer: bool,
-    /// Drop unfinished snapshots of other machines, too: their owner says that none is at work.
+    /// Drop unfinished snapshots of other machines without a trace, and how far interrupted runs
+    /// came: their owner says that none is at work.
     pub drop_unfinished: bool,
     /// The machine's name.
     pub host: String,

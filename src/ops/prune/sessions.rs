@@ -5,7 +5,7 @@ use crate::format::snapshot::{Root, Session};
 use crate::id::SessionId;
 use crate::ops::OpError;
 use crate::repo::RepositoryError;
-use crate::storage::{ObjectKind, ObjectName};
+use crate::storage::{ObjectKind, ObjectName, StorageErrorKind};
 
 impl Prune<'_> {
     /// All sessions that are announced, the ones that cannot be read too.
@@ -43,28 +43,60 @@ impl Prune<'_> {
                     self.repository.remove_records(&session.forgets)?;
                 }
                 if dead || self.options.drop_unfinished {
-                    self.drop_tentative_roots(|session| *session == id)?;
+                    self.drop_tentative_roots(id)?;
                 }
                 self.touch();
                 self.repository.end_session(id)?;
                 ended += 1;
             }
         }
-        if self.options.drop_unfinished {
-            // Sessions that were given up before left their roots.
-            let announced = self.all_sessions()?;
-            self.drop_tentative_roots(|session| !announced.contains(session))?;
-        }
+        self.give_up_orphans()?;
+        self.sweep_given_up()?;
         self.drop_outdated_checkpoints()?;
         Ok(ended)
     }
 
-    /// Removes the tentative roots of sessions whose processes are certainly dead. That of a process
-    /// that only sleeps must stay: it may be about to confirm it, and then all of it must be there.
-    fn drop_tentative_roots(&self, is_dead: impl Fn(&SessionId) -> bool) -> Result<(), OpError> {
+    /// Gives up what sessions that are over have announced and not confirmed. Their owners may only
+    /// sleep, directly before they confirm it: so its name is taken first, and who wakes up finds
+    /// that and looks again. Only then need nothing of it be there any more.
+    fn give_up_orphans(&self) -> Result<(), OpError> {
+        let (roots, _) = self.repository.roots()?;
+        // After the roots, which their owners publish while they are announced.
+        let announced = self.all_sessions()?;
+        for (id, root) in roots {
+            let Root::Tentative { session, .. } = root else { continue };
+            if announced.contains(&session) {
+                continue;
+            }
+            match self.repository.give_up(id) {
+                // A full disk is no reason not to prune; the next run does it.
+                Err(RepositoryError::Storage(error)) if error.kind == StorageErrorKind::NoSpace => {
+                    continue;
+                }
+                result => result?,
+            }
+            self.touch();
+            self.repository.remove_root(id)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what lies beside names that were given up; and these, too, when nobody sleeps.
+    fn sweep_given_up(&self) -> Result<(), OpError> {
+        for id in self.repository.snapshot_records(false)?.given_up {
+            self.repository.withdraw(id)?;
+            if self.options.drop_unfinished {
+                self.delete(ObjectName::snapshot(id))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the tentative roots of a session whose process is certainly dead.
+    fn drop_tentative_roots(&self, dead: SessionId) -> Result<(), OpError> {
         let (confirmed, _) = self.repository.snapshots()?;
         for (id, root) in self.repository.roots()?.0 {
-            if matches!(&root, Root::Tentative { session, .. } if is_dead(session)) {
+            if matches!(&root, Root::Tentative { session, .. } if *session == dead) {
                 if !confirmed.iter().any(|snapshot| snapshot.id == id) {
                     // The record itself was never published.
                     self.delete(ObjectName::snapshot_copy(id))?;
@@ -77,9 +109,10 @@ impl Prune<'_> {
 
     /// A checkpoint is of use until the same sources have a later snapshot.
     fn drop_outdated_checkpoints(&self) -> Result<(), OpError> {
+        let (roots, _) = self.repository.roots()?;
         let sessions = self.all_sessions()?;
         let (confirmed, _) = self.repository.snapshots()?;
-        for (id, root) in self.repository.roots()?.0 {
+        for (id, root) in roots {
             let Root::Checkpoint { session, scan_started, host, paths, .. } = root else {
                 continue;
             };

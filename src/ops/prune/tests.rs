@@ -195,7 +195,7 @@ fn a_removal_that_was_cut_off_is_finished() {
 }
 
 #[test]
-fn a_tentative_root_counts_as_needed_until_its_process_is_surely_dead() {
+fn a_tentative_root_counts_as_needed_until_its_session_is_over() {
     let made = TestRepository::new();
     let tree = files(1, 20);
     let snapshot = Snapshot { mirrored: true, ..made.snapshot(&tree) };
@@ -203,12 +203,12 @@ fn a_tentative_root_counts_as_needed_until_its_process_is_surely_dead() {
     made.repository.begin_session(&writer).unwrap();
     let root = Root::Tentative { session: writer.id, snapshot: Box::new(snapshot.clone()) };
     made.repository.publish_root(snapshot.id, &root).unwrap();
-    // Revoked, as if for having stood still: it may still confirm.
+    pruned(&made, &options());
+    made.repository.confirm(&snapshot).unwrap().unwrap();
     made.repository.end_session(writer.id).unwrap();
     pruned(&made, &options());
-    made.repository.confirm(&snapshot).unwrap();
     assert_sound(&made, &[(&snapshot, &tree)]);
-    made.repository.remove_root(snapshot.id).unwrap();
+    assert_eq!(count(&made.storage, ObjectKind::Root), 0, "it was confirmed");
 
     let other = Snapshot { mirrored: true, ..made.snapshot(&files(3, 9)) };
     let writer = session("snapshot", Vec::new());
@@ -219,6 +219,34 @@ fn a_tentative_root_counts_as_needed_until_its_process_is_surely_dead() {
     assert!(summary.packs_deleted > 0);
     assert_eq!(count(&made.storage, ObjectKind::Root), 0);
     assert_sound(&made, &[(&snapshot, &tree)]);
+}
+
+/// Its owner may sleep directly before it confirms, for ever.
+#[test]
+fn what_a_session_that_was_given_up_left_unfinished_goes_and_is_never_confirmed() {
+    let made = TestRepository::new();
+    let kept = files(1, 20);
+    let confirmed = confirmed(&made, &kept);
+    let snapshot = Snapshot { mirrored: true, ..made.snapshot(&files(2, 30)) };
+    let root =
+        Root::Tentative { session: SessionId::random(), snapshot: Box::new(snapshot.clone()) };
+    made.repository.publish_root(snapshot.id, &root).unwrap();
+    assert!(pruned(&made.reopen(), &options()).packs_deleted > 0);
+    assert_eq!(count(&made.storage, ObjectKind::Root), 0);
+    assert_eq!(made.repository.confirm(&snapshot).unwrap(), None);
+    assert!(!made.repository.snapshot_exists(snapshot.id).unwrap());
+    assert_sound(&made.reopen(), &[(&confirmed, &kept)]);
+
+    // Its owner died between the two copies.
+    let copy = ObjectName::snapshot_copy(snapshot.id);
+    made.storage.put(copy, made.storage.get(ObjectName::snapshot_copy(confirmed.id)).unwrap());
+    assert_sound(&made.reopen(), &[(&confirmed, &kept)]);
+    pruned(&made.reopen(), &options());
+    assert_eq!(made.storage.get(copy), None);
+
+    pruned(&made.reopen(), &PruneOptions { drop_unfinished: true, ..options() });
+    assert_eq!(count(&made.storage, ObjectKind::Snapshot), 1, "nobody sleeps");
+    assert_sound(&made.reopen(), &[(&confirmed, &kept)]);
 }
 
 #[test]

@@ -124,7 +124,7 @@ pub(super) fn snapshots(repair: &Repair<'_>) -> Result<(), OpError> {
         let lost = match state {
             CopyState::Missing => Found::Missing,
             CopyState::Damaged(RepositoryError::Damaged { .. }) => Found::Damaged,
-            CopyState::Damaged(_) => Found::Unknown,
+            CopyState::Damaged(_) | CopyState::GivenUp => Found::Unknown,
         };
         let found = [read(repair, other, MAX_RECORD_LEN, |_| true)?, lost];
         if mend(repair, [other, name], found)?.is_some() && !repair.options.dry_run {

@@ -145,13 +145,19 @@ impl Commit {
         };
         let tentative = Root::Tentative { session, snapshot: Box::new(snapshot.clone()) };
         self.repository.publish_root(snapshot.id, &tentative)?;
-        self.look_again(options, writer, &mut snapshot)?;
-        self.tell_missing_parity()?;
-        let bytes = self.repository.confirm(&snapshot)?;
-        summary.counts.stored_bytes += bytes;
-        self.clean_up(snapshot.id, earlier);
-        summary.snapshot = Some(snapshot);
-        Ok(summary)
+        for _ in 0..MAX_LOOKS {
+            self.look_again(options, writer, &mut snapshot)?;
+            self.tell_missing_parity()?;
+            if let Some(bytes) = self.repository.confirm(&snapshot)? {
+                summary.counts.stored_bytes += bytes;
+                self.clean_up(snapshot.id, earlier);
+                summary.snapshot = Some(snapshot);
+                return Ok(summary);
+            }
+            // Taken for dead after the look, and given up.
+            self.start_over(options, writer, &mut snapshot)?;
+        }
+        Err(kept_pruning())
     }
 
     /// The look that makes the commit safe against pruners: they list roots after they revoked
@@ -182,11 +188,7 @@ impl Commit {
             }
             store_again(writer, reach.stranded()).map_err(pruned_away)?;
         }
-        Err(OpError::Refused(
-            "other processes kept pruning what this snapshot needs; nothing was confirmed, and the \
-             next run goes on from here"
-                .to_owned(),
-        ))
+        Err(kept_pruning())
     }
 
     /// Packs may lack their parity when somebody removed it, or after a writer slept so long that it
@@ -257,6 +259,14 @@ fn announce(
     let session = presence.session("snapshot", Vec::new());
     repository.begin_session(&session)?;
     Ok(session.id)
+}
+
+fn kept_pruning() -> OpError {
+    OpError::Refused(
+        "other processes kept pruning what this snapshot needs; nothing was confirmed, and the \
+         next run goes on from here"
+            .to_owned(),
+    )
 }
 
 /// Something that the snapshot took over is gone: that happens only to a process that slept so

@@ -250,7 +250,6 @@ impl Client {
         PruneOptions {
             identity: self.identity(life),
             has_ended: if self.is_alone { |_| true } else { has_ended },
-            drop_unfinished: self.is_alone,
             ..PruneOptions::new(self.host.clone(), clock, 1)
         }
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use gabion::crypto::header::{HEADER_LEN, ObjectType};
 use gabion::crypto::seal::{FOOTER_SLOT, ObjectSealer, PartKind, open_object};
 use gabion::format::pack::{Footer, TRAILER_LEN, Trailer};
-use gabion::format::snapshot::{Session, Snapshot, decode};
+use gabion::format::snapshot::{GivenUp, Session, Snapshot, decode};
 use gabion::id::{ChunkId, PackId, SnapshotId};
 use gabion::repo::{Repository, Unlock};
 use gabion::storage::{MemoryStorage, ObjectKind, ObjectName};
@@ -41,6 +41,8 @@ pub(super) struct Ledger {
     holders: HashMap<ChunkId, u32>,
     /// Confirmed snapshots that nobody forgets.
     needed: BTreeMap<SnapshotId, Arc<Tree>>,
+    /// Names of snapshots that will never be.
+    given_up: usize,
 }
 
 impl Ledger {
@@ -51,6 +53,7 @@ impl Ledger {
             packs: HashMap::new(),
             holders: HashMap::new(),
             needed: BTreeMap::new(),
+            given_up: 0,
         };
         for (name, bytes) in objects {
             ledger.came(*name, bytes, objects).unwrap();
@@ -61,6 +64,11 @@ impl Ledger {
     /// The snapshots that must be there.
     pub(super) fn needed(&self) -> impl Iterator<Item = SnapshotId> + '_ {
         self.needed.keys().copied()
+    }
+
+    /// How many names of snapshots that will never be are there.
+    pub(super) fn given_up(&self) -> usize {
+        self.given_up
     }
 
     /// An object is visible now.
@@ -83,6 +91,10 @@ impl Ledger {
                 session.forgets.iter().for_each(|id| drop(self.needed.remove(id)));
             }
             ObjectKind::Snapshot => {
+                if self.opened::<GivenUp>(name, ObjectType::Snapshot, bytes).is_some() {
+                    self.given_up += 1;
+                    return Ok(());
+                }
                 let snapshot: Snapshot = self.record(name, ObjectType::Snapshot, bytes);
                 let known = self.trees().get(&snapshot.root).map(Arc::clone);
                 let tree = match known {
@@ -186,10 +198,20 @@ impl Ledger {
         kind: ObjectType,
         bytes: &[u8],
     ) -> T {
+        self.opened(name, kind, bytes).unwrap()
+    }
+
+    /// A record, if it is of this form.
+    fn opened<T: serde::de::DeserializeOwned>(
+        &self,
+        name: ObjectName,
+        kind: ObjectType,
+        bytes: &[u8],
+    ) -> Option<T> {
         let (keys, id) = (self.repository.keys(), self.repository.id());
         let sealing = self.repository.config().sealing;
         let body = open_object(keys, id, sealing, kind, &name.id, bytes).unwrap();
-        decode("record", &body).unwrap()
+        decode("record", &body).ok()
     }
 
     fn footer(&self, name: ObjectName, bytes: &[u8]) -> Vec<ChunkId> {

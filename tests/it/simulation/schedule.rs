@@ -246,9 +246,13 @@ impl Lane {
             }
         }
         let needed = end.ledger.needed().count();
-        for kind in [ObjectKind::Snapshot, ObjectKind::SnapshotCopy] {
-            if count(kind) != needed {
-                report.violate(format!("{} of {kind:?}, not {needed}", count(kind)));
+        // A name that was given up stays taken.
+        let given_up = end.ledger.given_up();
+        for (kind, due) in
+            [(ObjectKind::Snapshot, needed + given_up), (ObjectKind::SnapshotCopy, needed)]
+        {
+            if count(kind) != due {
+                report.violate(format!("{} of {kind:?}, not {due}", count(kind)));
             }
         }
         if let Some(pack) = end.ledger.garbage() {

@@ -23,6 +23,8 @@ pub(super) enum Weakness {
     OwnMarksOnly,
     /// A pruner that does not list roots and snapshots again before it deletes.
     NoSecondLook,
+    /// A pruner that drops what sessions that are over left unfinished, and leaves its name free.
+    NameLeftFree,
 }
 
 /// What a client of a weakness has seen so far in its operation.
@@ -54,7 +56,9 @@ impl Memory {
         self.root_published |= name.kind == ObjectKind::Root;
         !matches!(
             (self.weakness, name.kind),
-            (Weakness::OnePhase, ObjectKind::Mark) | (Weakness::NoRoot, ObjectKind::Root)
+            (Weakness::OnePhase, ObjectKind::Mark)
+                | (Weakness::NoRoot, ObjectKind::Root)
+                | (Weakness::NameLeftFree, ObjectKind::Snapshot)
         )
     }
 

@@ -75,3 +75,10 @@ fn deleting_without_a_second_look_at_the_roots_loses_data() {
         Weakening { pruners: Weakness::NoSecondLook, revocations: true, ..Weakening::default() };
     loses_data(5, weakening);
 }
+
+#[test]
+fn dropping_what_is_unfinished_without_taking_its_name_loses_data() {
+    let weakening =
+        Weakening { pruners: Weakness::NameLeftFree, revocations: true, ..Weakening::default() };
+    loses_data(6, weakening);
+}

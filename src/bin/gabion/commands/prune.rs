@@ -51,7 +51,7 @@ pub(crate) struct Args {
     /// Believe that snapshots are gone that were there when this machine last pruned
     #[arg(long)]
     accept_fewer: bool,
-    /// Drop unfinished snapshots of other machines, too; say this only when none is at work
+    /// Drop unfinished snapshots of other machines at once; say this only when none is at work
     #[arg(long)]
     drop_unfinished: bool,
     /// zstd level for what is stored again
