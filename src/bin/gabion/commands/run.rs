@@ -1,38 +1,22 @@
 //! `gabion run`: runs configured jobs, as a schedule does.
 
-mod taken;
+mod take;
+mod told;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use gabion::format::entry::Timestamp;
-use gabion::format::snapshot::Snapshot;
-use gabion::job::aiida::expand;
 use gabion::job::config::{Configuration, Job, Wait};
 use gabion::job::hook::run_hook;
-use gabion::job::links::follow;
-use gabion::job::notify::{Notice, Occasion};
-use gabion::job::run::RunOptions;
-use gabion::job::state::{Checked, JobLock, Locked, Outcome, Past, RunRecord, StateFolder, Status};
-use gabion::ops::check::{CheckOptions, ReadData, Verified, check_and_remember};
-use gabion::ops::forget::{ForgetLimits, ForgetPlan};
-use gabion::ops::prune::prune;
-use gabion::ops::retention::GroupBy;
-use gabion::ops::snapshot::SnapshotSummary;
-use gabion::repo::Repository;
-use jiff::tz::TimeZone;
+use gabion::job::state::{JobLock, Locked, Outcome, Past, StateFolder};
 
-use self::taken::Taken;
-use super::snapshot::mention_full_scan;
+use self::take::Taken;
 use super::status::StateArgs;
 use crate::errors::{Exit, Failure};
 use crate::gentle::gently;
-use crate::keep::keep_of_job;
 use crate::limit::Limit;
-use crate::output::one_line;
-use crate::render::values::size;
 use crate::session::Session;
-use crate::{configuration, machine, notify, sources};
+use crate::{configuration, machine, notify};
 
 /// Run configured jobs
 ///
@@ -220,181 +204,4 @@ impl Run<'_> {
             said.with_details(failure.stderr_tail)
         })
     }
-
-    /// The snapshot and what belongs to it.
-    fn take(&self, lock: &JobLock) -> Result<Taken, Failure> {
-        let checked = self.configuration.check_places(&self.job.name);
-        checked.map_err(|error| Failure::from(error).with_exit(Exit::Failed))?;
-        let opened = self.session.open()?;
-        let job = expand(self.job)?;
-        let (job, left) = follow(&job)?;
-        let job = &*job;
-        taken::name(&left, &self.session.console);
-        sources::mention_links(&job.paths, &self.session.console);
-        let options = RunOptions {
-            host: machine::host(),
-            identity: machine::identity(),
-            user: machine::user(),
-            time: machine::now(),
-            clock: machine::now,
-            own_patterns: sources::patterns_against_own(self.session, &job.paths)?,
-            work: self.state.work_folder(&self.job.name, lock)?,
-            threads: self.session.threads(),
-            dry_run: self.how.dry_run,
-            full_scan: self.how.full_scan,
-            interrupted: Arc::clone(&self.stop),
-        };
-        let summary = gabion::job::run::run(&opened.repository, job, options)?;
-        let (mut trouble, mut checked, mut verified_from) = (Vec::new(), None, None);
-        if summary.snapshot.is_some() {
-            trouble.extend(self.keep(&opened.repository, &summary).err());
-            match self.verify(&opened.repository, &mut verified_from) {
-                Ok(read) => checked = read,
-                Err(failure) => trouble.push(failure),
-            }
-            trouble.extend(checked.filter(|found| found.problems > 0).map(taken::damaged));
-        }
-        self.session.console.finish();
-        Ok(Taken { summary, trouble, checked, verified_from, links_out: left.len() })
-    }
-
-    /// Forgets what the job's policy does not keep, now that there is a new snapshot, and gives
-    /// its space back.
-    fn keep(&self, repository: &Arc<Repository>, taken: &SnapshotSummary) -> Result<(), Failure> {
-        let (Some(keep), Some(taken)) = (&self.job.keep, &taken.snapshot) else { return Ok(()) };
-        let policy = keep_of_job(keep)?;
-        let wanted = |found: &Snapshot| found.job == taken.job && found.host == taken.host;
-        let (by, zone) = (GroupBy::default(), TimeZone::system());
-        let plan = ForgetPlan::by_policy(repository, &wanted, &policy, by, &zone)?;
-        let forgotten = plan.execute(repository, ForgetLimits::default(), &machine::presence())?;
-        if !forgotten.removed.is_empty() {
-            prune(repository, &super::prune::usual(self.session, Arc::clone(&self.stop)))?;
-        }
-        Ok(())
-    }
-
-    /// Reads a part of the repository back, every night what was longest not verified. `oldest`
-    /// becomes since when all of it has been.
-    fn verify(
-        &self,
-        repository: &Arc<Repository>,
-        oldest: &mut Option<i64>,
-    ) -> Result<Option<Checked>, Failure> {
-        let Some(bytes) = self.job.check_budget else { return Ok(None) };
-        let mut verified = Verified::recall(repository, machine::now);
-        let options = CheckOptions {
-            read: ReadData::LongestUnverified(bytes),
-            salt: machine::now().seconds.unsigned_abs(),
-            threads: self.session.threads(),
-            interrupted: Arc::clone(&self.stop),
-        };
-        let summary = check_and_remember(repository, &options, &mut verified);
-        *oldest = verified.oldest;
-        let summary = summary?;
-        let (bytes, problems) = (summary.bytes_read, summary.problems);
-        Ok(Some(Checked { ended: machine::now().seconds, bytes, problems }))
-    }
-
-    fn record(&self, started: i64, result: &Result<Taken, Failure>) -> RunRecord {
-        let mut record = RunRecord {
-            started,
-            ended: machine::now().seconds,
-            outcome: Outcome::Failed,
-            exit_code: 0,
-            message: String::new(),
-            snapshot: None,
-            entries: 0,
-            bytes: 0,
-            added_bytes: 0,
-            problems: 0,
-            checked: None,
-        };
-        match result {
-            Ok(taken @ Taken { summary, trouble, checked, .. }) => {
-                record.checked = *checked;
-                let first = trouble.first().map(Failure::exit);
-                let exit = match first {
-                    Some(Exit::Damage) => Exit::Damage,
-                    None if summary.problems == 0 => Exit::Done,
-                    _ => Exit::Incomplete,
-                };
-                record.outcome = if exit == Exit::Done { Outcome::Ok } else { Outcome::Incomplete };
-                record.exit_code = exit as i32;
-                record.message = taken.in_words();
-                for failure in trouble {
-                    record.message.push_str(&format!("; {}", failure.message()));
-                }
-                record.snapshot = summary.snapshot.as_ref().map(|found| found.id.to_string());
-                record.entries = summary.counts.entries;
-                record.bytes = summary.counts.bytes;
-                record.added_bytes = summary.counts.stored_bytes;
-                record.problems = summary.problems + trouble.len() as u64;
-            }
-            Err(failure) => {
-                record.exit_code = failure.exit() as i32;
-                failure.message().clone_into(&mut record.message);
-            }
-        }
-        record
-    }
-
-    fn say(&self, result: &Result<Taken, Failure>, exit_code: i32) -> Result<Exit, Failure> {
-        let taken = match result {
-            Ok(taken) => taken,
-            Err(failure) => return Ok(failure.report()),
-        };
-        for failure in &taken.trouble {
-            failure.report();
-        }
-        mention_full_scan(self.session, &taken.summary);
-        if self.session.json() {
-            super::snapshot::print(self.session, &taken.summary, self.how.dry_run)?;
-        } else if !self.session.quiet() {
-            one_line(format!("{}: {}", self.job.name, taken.in_words()))?;
-        }
-        Ok(match exit_code {
-            0 => Exit::Done,
-            code if code == Exit::Damage as i32 => Exit::Damage,
-            _ => Exit::Incomplete,
-        })
-    }
-
-    /// Tells people and the watchdog how the run ended.
-    fn tell(&self, status: &Status, record: &RunRecord, before: Option<bool>) -> Vec<String> {
-        let ok = record.outcome == Outcome::Ok;
-        let ending = if ok { "" } else { "/fail" };
-        let mut untold = notify::tell_watchdog(self.job, ending, &record.message);
-        let last = status.last_success.as_ref().map(|run| time_of(run.ended));
-        let (host, occasion) = (machine::host(), Occasion::of(ok, before));
-        let last = last.as_deref().unwrap_or("never");
-        let notice = Notice::of_run(&host, &self.job.name, record, occasion, last);
-        untold.extend(notify::tell(self.job, &notice));
-        untold
-    }
-
-    /// Tells once a week what happened in it.
-    fn tell_weekly(&self, status: &mut Status) -> Vec<String> {
-        // Nightly runs do not begin at the same second.
-        const WEEK: i64 = 7 * 86_400 - 3600;
-        let now = machine::now().seconds;
-        let since = match status.last_summary.filter(|last| *last <= now) {
-            Some(since) if now - since < WEEK => return Vec::new(),
-            Some(since) => since,
-            None => {
-                status.last_summary = Some(now);
-                return Vec::new();
-            }
-        };
-        status.last_summary = Some(now);
-        if !self.job.notify.when.weekly {
-            return Vec::new();
-        }
-        let past = self.state.past(&self.job.name).unwrap_or_default();
-        let notice = Notice::of_week(&machine::host(), &self.job.name, &past, since, &size);
-        notify::tell(self.job, &notice)
-    }
-}
-
-fn time_of(seconds: i64) -> String {
-    crate::render::values::time(Timestamp { seconds, nanos: 0 })
 }
