@@ -150,6 +150,26 @@ pub struct Continuation {
     pub share: u8,
 }
 
+/// A span of time; both ends belong to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Window {
+    /// Nothing before it; open where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Moment>,
+    /// Nothing after it; open where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Moment>,
+}
+
+impl Window {
+    /// Whether `moment` lies in it.
+    pub fn holds(&self, moment: Moment) -> bool {
+        self.since.is_none_or(|since| since <= moment)
+            && self.until.is_none_or(|until| moment <= until)
+    }
+}
+
 /// A confirmed record naming a root page at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -194,6 +214,9 @@ pub struct Snapshot {
     /// snapshots of version 1 had none.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mirrored: bool,
+    /// A partial snapshot: of what is no folder, only what changed in this window is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
     /// What the next snapshot needs to take over parts unseen; nothing when it must look at
     /// everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -209,6 +232,11 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl Snapshot {
+    /// Whether all of its sources are in it.
+    pub fn is_complete(&self) -> bool {
+        self.problems == 0 && self.window.is_none()
+    }
+
     /// Whether this record stands in the place of `old`: it says that it was `old` before, and
     /// differs in nothing but id, tags and pin. Saying so is not enough, because anybody who can
     /// write snapshots can say so of any other; one that holds the same is at least no loss.
@@ -251,6 +279,7 @@ impl Snapshot {
             parent: None,
             problems: 0,
             mirrored: false,
+            window: None,
             continuation: None,
             counts: SnapshotCounts::default(),
             program: String::new(),
@@ -406,6 +435,7 @@ mod tests {
             parent: Some(SnapshotId([3; 16])),
             problems: 0,
             mirrored: true,
+            window: Some(Window { since: Some(Moment { seconds: 5, nanos: 0 }), until: None }),
             continuation: Some(Continuation {
                 rules: ChunkId([5; 32]),
                 unsure: vec![RawBytes(b"a/b".to_vec())],

@@ -203,7 +203,7 @@ impl ForgetPlan {
 /// The newest of the complete snapshots of a group, if all of them would go. Where there are
 /// complete ones whose times are believed, only these count: the others may be made up.
 fn last_complete(group: &Group) -> Option<SnapshotId> {
-    let complete = || group.decisions.iter().filter(|one| one.snapshot.problems == 0);
+    let complete = || group.decisions.iter().filter(|one| one.snapshot.is_complete());
     let some_believed = complete().any(|one| one.believed);
     let mut counting = complete().filter(|one| one.believed || !some_believed);
     let newest = counting.clone().next_back()?;

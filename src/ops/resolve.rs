@@ -84,8 +84,9 @@ pub fn current(mut snapshots: Vec<Snapshot>) -> Vec<Snapshot> {
     snapshots
 }
 
-/// The snapshot that `wanted` names: `latest` is the newest by time; an id, or the beginning of
-/// one, may also be one that the snapshot had before its tags or its pin were changed.
+/// The snapshot that `wanted` names: `latest` is the newest by time, partial ones aside; an id, or
+/// the beginning of one, may also be one that the snapshot had before its tags or its pin were
+/// changed.
 ///
 /// # Errors
 /// When there is none, or `wanted` could be several.
@@ -97,6 +98,10 @@ pub fn find_snapshot(repository: &Repository, wanted: &str) -> Result<Snapshot, 
 /// As [`find_snapshot`], among the current snapshots of a repository, oldest first.
 pub(super) fn find_among(mut snapshots: Vec<Snapshot>, wanted: &str) -> Result<Snapshot, OpError> {
     if wanted == "latest" {
+        // Whoever wants all of the sources must not get a part of them.
+        if snapshots.iter().any(|snapshot| snapshot.window.is_none()) {
+            snapshots.retain(|snapshot| snapshot.window.is_none());
+        }
         let newest = snapshots.pop();
         return newest.ok_or_else(|| OpError::UnknownSnapshot("(it has none yet)".to_owned()));
     }

@@ -14,8 +14,10 @@ use std::sync::Arc;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::pattern::Pattern;
+pub use super::pattern::literal;
 use super::{SourceError, Stat};
 use crate::format::entry::EntryKind;
+use crate::format::snapshot::Window;
 
 /// Name of the ignore files in the tree.
 pub const IGNORE_FILE: &str = ".gabionignore";
@@ -44,6 +46,8 @@ pub struct ExcludesBuilder {
     pub if_present: Vec<String>,
     /// Leave out regular files of more bytes than this.
     pub larger_than: Option<u64>,
+    /// Leave out what is no folder and was last changed outside of this window.
+    pub window: Option<Window>,
 }
 
 /// A pattern that cannot be used, or a pattern file that cannot be read.
@@ -82,6 +86,20 @@ pub(super) struct Rules {
     pub(super) caches: bool,
     pub(super) if_present: Vec<String>,
     pub(super) larger_than: Option<u64>,
+    pub(super) window: Option<Window>,
+}
+
+impl Rules {
+    /// What of an item leaves it out whatever it is called.
+    fn by_attributes(&self, stat: &Stat) -> Option<&'static str> {
+        let too_large = |limit| stat.kind == EntryKind::File && stat.size > limit;
+        if self.larger_than.is_some_and(too_large) {
+            return Some("its size (--exclude-larger-than)");
+        }
+        let outside = self.window.is_some_and(|window| !window.holds(stat.mtime.into()));
+        (outside && stat.kind != EntryKind::Directory)
+            .then_some("the time of its last change (--since, --until)")
+    }
 }
 
 impl ExcludesBuilder {
@@ -110,6 +128,7 @@ impl ExcludesBuilder {
             caches: self.caches,
             if_present: self.if_present,
             larger_than: self.larger_than,
+            window: self.window,
         })))
     }
 }
@@ -288,13 +307,10 @@ impl FolderRules {
         match self.mark {
             Some(Mark::Present) => return true,
             Some(Mark::Cache) => return path[name_at..] != *CACHE_TAG.as_bytes(),
+            None if self.root.rules.by_attributes(stat).is_some() => return true,
             None => {}
         }
         let is_folder = stat.kind == EntryKind::Directory;
-        let is_file = stat.kind == EntryKind::File;
-        if is_file && self.root.rules.larger_than.is_some_and(|limit| stat.size > limit) {
-            return true;
-        }
         let within_root = &path[self.root.below..];
         let mut level = self.ignore_files.as_deref();
         let ignore_files = std::iter::from_fn(|| {
@@ -329,9 +345,8 @@ impl FolderRules {
             _ => {}
         }
         let is_folder = stat.kind == EntryKind::Directory;
-        let limit = self.root.rules.larger_than;
-        if stat.kind == EntryKind::File && limit.is_some_and(|limit| stat.size > limit) {
-            return Some((true, "its size (--exclude-larger-than)".into()));
+        if let Some(why) = self.root.rules.by_attributes(stat) {
+            return Some((true, why.into()));
         }
         let within_root = &path[self.root.below..];
         let said = |origin: &str| {
@@ -351,18 +366,6 @@ impl FolderRules {
         let weak = || self.root.weak.explain(within_root, is_folder);
         decided.or_else(|| weak().map(said(" of a pattern file")))
     }
-}
-
-/// A pattern that matches `path` and nothing else.
-pub fn literal(path: &str) -> String {
-    let mut pattern = String::with_capacity(path.len());
-    for c in path.chars() {
-        if matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | '\\' | '!') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern
 }
 
 fn has_cache_tag(view: &impl FolderView) -> bool {

@@ -272,6 +272,18 @@ fn push_class(negated: bool, members: &Members, out: &mut String) -> Result<(), 
     Ok(())
 }
 
+/// A pattern that matches `path` and nothing else.
+pub fn literal(path: &str) -> String {
+    let mut pattern = String::with_capacity(path.len());
+    for c in path.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | '\\' | '!') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

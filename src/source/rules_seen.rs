@@ -2,8 +2,14 @@
 //! tree that hold further ones.
 
 use super::exclude::{CACHE_TAG, Excludes, IGNORE_FILE};
+use crate::format::snapshot::Window;
 
 impl Excludes {
+    /// What is kept by the time of its last change alone, if that counts.
+    pub fn window(&self) -> Option<Window> {
+        self.0.window
+    }
+
     /// All that was given, in bytes that are equal for equal rules only.
     pub fn fingerprint(&self) -> Vec<u8> {
         let rules = &self.0;
@@ -20,6 +26,9 @@ impl Excludes {
         rules.if_present.iter().for_each(|name| put(name.as_bytes()));
         let limit = rules.larger_than.map_or_else(String::new, |limit| limit.to_string());
         put(limit.as_bytes());
+        if let Some(window) = rules.window {
+            put(format!("{:?} {:?}", window.since, window.until).as_bytes());
+        }
         put(&[u8::from(rules.use_ignore_files), u8::from(rules.caches)]);
         out
     }
@@ -41,6 +50,7 @@ impl Excludes {
 
 #[cfg(test)]
 mod tests {
+    use crate::format::snapshot::{Moment, Window};
     use crate::source::exclude::ExcludesBuilder;
 
     #[test]
@@ -50,6 +60,9 @@ mod tests {
             patterns: list.iter().map(|&text| text.to_owned()).collect(),
             ..ExcludesBuilder::default()
         };
+        let moment = Some(Moment { seconds: 1, nanos: 0 });
+        let since = Window { since: moment, until: None };
+        let until = Window { since: None, until: moment };
         let different = [
             patterns(&[]),
             patterns(&["a"]),
@@ -60,9 +73,11 @@ mod tests {
             ExcludesBuilder { if_present: vec!["a".to_owned()], ..ExcludesBuilder::default() },
             ExcludesBuilder { larger_than: Some(1), ..ExcludesBuilder::default() },
             ExcludesBuilder { larger_than: Some(11), ..ExcludesBuilder::default() },
+            ExcludesBuilder { window: Some(since), ..ExcludesBuilder::default() },
+            ExcludesBuilder { window: Some(until), ..ExcludesBuilder::default() },
         ];
         let all: std::collections::HashSet<_> = different.into_iter().map(of).collect();
-        assert_eq!(all.len(), 9);
+        assert_eq!(all.len(), 11);
         assert_eq!(of(patterns(&["a"])), of(patterns(&["a"])));
     }
 }

@@ -262,3 +262,68 @@ fn a_signal_ends_a_snapshot_with_130() {
     }
     sandbox.gabion(["snapshots"]).run().success().silent();
 }
+
+/// Gives a file of the source a time of its last change, in seconds since 1970.
+fn changed_at(sandbox: &Sandbox, name: &str, seconds: u64) {
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    fs::File::open(sandbox.write(name, name)).unwrap().set_modified(time).unwrap();
+}
+
+#[test]
+fn a_partial_snapshot_holds_what_changed_in_its_window_and_stands_for_no_whole_one() {
+    const DAY: u64 = 86_400;
+    let sandbox = Sandbox::with_repository();
+    // 2014-07-18T13:54:53Z and the days around it.
+    let from = 1_405_691_693;
+    for (name, at) in [
+        ("src/before", from - 1),
+        ("src/first", from),
+        ("src/d/second", from + DAY),
+        ("src/d/fifth", from + 5 * DAY),
+        ("src/after", from + 5 * DAY + 1),
+    ] {
+        changed_at(&sandbox, name, at);
+    }
+    sandbox.gabion(["snapshot", "src", "--time", "2026-01-01T00:00:00Z"]).run().success();
+    let take = |more: &[&str]| sandbox.gabion(["snapshot", "src"].iter().chain(more)).run();
+    let partial = |more: &[&str]| {
+        let line = take(&[more, &["--json"]].concat()).success().json_lines().remove(0);
+        let id = line["snapshot"]["id"].as_str().unwrap().to_owned();
+        let all = sandbox.gabion(["ls", &id, "--json"]).run().success().json_lines();
+        let files = all.iter().filter(|entry| entry["kind"] == "file");
+        let name = |entry: &serde_json::Value| {
+            entry["path"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()
+        };
+        files.map(name).collect::<Vec<_>>()
+    };
+    // As the scripts of AiiDA 1 write it, and in each other form.
+    let since = ["--since", "2014-07-18 13:54:53.000000+00:00"];
+    assert_eq!(partial(&since), ["after", "fifth", "second", "first"].map(str::to_owned));
+    let days = [&since[..], &["--days", "5"]].concat();
+    assert_eq!(partial(&days), ["fifth", "second", "first"]);
+    let end = [&since[..], &["--until", "2014-07-19T13:54:53Z"]].concat();
+    assert_eq!(partial(&end), ["second", "first"]);
+    assert_eq!(partial(&["--until", "2014-07-18 13:54:52"]), ["before"]);
+
+    // Never in the place of a whole one: not as the latest, not as the parent, not by a policy.
+    assert!(listed(&sandbox).iter().any(|name| name.ends_with("src/before")));
+    let next = take(&["--time", "2026-01-02T00:00:00Z"]).success();
+    let counts = next.stdout().contains("; 0 new, ") && next.stdout().contains(", 0 removed");
+    assert!(counts, "{}", next.stdout());
+    let table = sandbox.gabion(["snapshots"]).run().success();
+    assert_eq!(table.stdout().matches("  partial\n").count(), 4, "{}", table.stdout());
+    let days = take(&days).success();
+    assert!(days.stdout().starts_with("partial snapshot "), "{}", days.stdout());
+    sandbox.gabion(["forget", "--keep-last", "1", "--force"]).run().success();
+    assert!(listed(&sandbox).iter().any(|name| name.ends_with("src/before")));
+
+    let refused = |more: &[&str], said: &str| {
+        take(more).code(2).says(said);
+    };
+    refused(&["--since", "sometimes"], "no time such as");
+    refused(&["--days", "5"], "--since");
+    refused(&["--since", "2014-07-18", "--until", "2014-07-17"], "lies before --since");
+    refused(&["--since", "2014-07-18", "--days", "0"], "--days");
+    let both = ["--since", "2014-07-18", "--until", "2014-07-19", "--days", "1"];
+    refused(&both, "cannot be used with");
+}

@@ -158,6 +158,7 @@ fn records() {
         job: Some("aiida".into()),
         parent: Some(SnapshotId([3; 16])),
         problems: 1,
+        window: None,
         continuation: None,
         mirrored: false,
         counts: SnapshotCounts { entries: 1, bytes: 2, ..SnapshotCounts::default() },

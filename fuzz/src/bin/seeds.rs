@@ -261,6 +261,7 @@ fn records() {
         job: Some("aiida".to_owned()),
         parent: Some(SnapshotId([3; 16])),
         problems: 1,
+        window: None,
         continuation: None,
         mirrored: false,
         counts: SnapshotCounts::default(),

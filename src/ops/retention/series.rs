@@ -28,7 +28,7 @@ pub(super) fn judge(snapshots: &[&Snapshot], policy: &Policy, zone: &TimeZone) -
     for (at, snapshot) in snapshots.iter().enumerate() {
         let member = members.entry(fate(at)).or_insert_with(|| Member {
             at: zoned(snapshot.time, zone),
-            is_complete: snapshot.problems == 0,
+            is_complete: snapshot.is_complete(),
             is_pinned: false,
             tags: BTreeSet::new(),
         });

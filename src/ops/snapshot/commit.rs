@@ -138,6 +138,7 @@ impl Commit {
             job: options.job.clone(),
             parent: earlier.parent.as_ref().map(|parent| parent.id),
             problems: summary.problems,
+            window: options.excludes.window(),
             mirrored: true,
             continuation: self.continuation.take(),
             counts: summary.counts,

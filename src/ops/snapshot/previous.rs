@@ -51,7 +51,9 @@ impl Earlier {
         let fits = |found: &Snapshot| {
             same(&found.host, &found.paths) && named.is_none_or(|named| found.id == named)
         };
-        let parent = snapshots.into_iter().rfind(fits);
+        // A partial one knows little, and is the parent only where there is no other.
+        let parent = snapshots.iter().rfind(|found| found.window.is_none() && fits(found));
+        let parent = parent.or_else(|| snapshots.iter().rfind(|found| fits(found))).cloned();
         if let (Some(named), None) = (named, &parent) {
             return Err(OpError::Refused(format!(
                 "snapshot {named} is none of these sources on the host {host}: its files cannot be \

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use gabion::format::entry::Timestamp;
 use gabion::format::path::printable;
+use gabion::format::snapshot::{Moment, Window};
 use gabion::ops::find_snapshot;
 use gabion::ops::snapshot::{
     Scope, SnapshotOptions, SnapshotSummary, StreamInput, StreamSource, Told, changed_paths,
@@ -35,6 +36,7 @@ EXAMPLES:
   gabion snapshot /srv/files --stream 'db.sql=pg_dump mydb'
   mysqldump mydb | gabion snapshot --stdin mydb.sql
   gabion snapshot /srv/store --write-once /srv/store/loose
+  gabion snapshot /srv/files --since 2026-01-01T00:00:00Z --days 30
   psql -0Atc \"$query\" mydb >/tmp/changed && gabion snapshot /srv/files --changed-from /tmp/changed
 A command in a stream is better than a pipe: whether the program before a pipe failed, gabion
 cannot know.
@@ -116,6 +118,37 @@ struct ExcludeArgs {
     /// Leave out files larger than this, as 500M or 2GiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     exclude_larger_than: Option<u64>,
+    /// Take a partial snapshot: of what is no folder, only what was last changed at this time or
+    /// later, as 2026-11-22T13:59:07Z or "2026-11-22 13:59". `latest` passes over it
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    since: Option<Timestamp>,
+    /// And nothing that was changed later than this
+    #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with = "days")]
+    until: Option<Timestamp>,
+    /// The same, as so many days behind --since
+    #[arg(long, value_name = "N", requires = "since", value_parser = clap::value_parser!(u32).range(1..))]
+    days: Option<u32>,
+}
+
+impl ExcludeArgs {
+    /// The time that what is taken was changed in, if that counts.
+    fn window(&self) -> Result<Option<Window>, Failure> {
+        let since = self.since.map(Moment::from);
+        let behind = |days: u32| {
+            since.map(|since| Moment {
+                seconds: since.seconds.saturating_add(i64::from(days) * 86_400),
+                ..since
+            })
+        };
+        let until = self.until.map(Moment::from).or_else(|| self.days.and_then(behind));
+        match (since, until) {
+            (None, None) => Ok(None),
+            (Some(since), Some(until)) if until < since => {
+                Err(Failure::usage("--until lies before --since: nothing could be taken"))
+            }
+            (since, until) => Ok(Some(Window { since, until })),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -236,6 +269,7 @@ fn excludes(session: &Session, args: &ExcludeArgs, paths: &[PathBuf]) -> Result<
         caches: args.exclude_caches,
         if_present: args.exclude_if_present.clone(),
         larger_than: args.exclude_larger_than,
+        window: args.window()?,
     };
     builder.build().map_err(|error| Failure::of(Exit::Usage, &error))
 }
@@ -284,6 +318,9 @@ pub(crate) fn print(
 /// The one line that a nightly run mails.
 pub(crate) fn in_words(summary: &SnapshotSummary) -> String {
     let what = match &summary.snapshot {
+        Some(snapshot) if snapshot.window.is_some() => {
+            format!("partial snapshot {} saved", short(snapshot.id))
+        }
         Some(snapshot) => format!("snapshot {} saved", short(snapshot.id)),
         None => "dry run, nothing stored".to_owned(),
     };
@@ -293,12 +330,16 @@ pub(crate) fn in_words(summary: &SnapshotSummary) -> String {
         Some(_) => format!("; {} added to the repository", size(counts.stored_bytes)),
         None => String::new(),
     };
+    // What a partial one does not hold is not gone.
+    let removed = match &summary.snapshot {
+        Some(snapshot) if snapshot.window.is_some() => String::new(),
+        _ => format!(", {} removed", count(summary.removed_entries)),
+    };
     let mut line = format!(
-        "{what}: {entries}, {}; {} new, {} changed, {} removed{added}",
+        "{what}: {entries}, {}; {} new, {} changed{removed}{added}",
         size(counts.bytes),
         count(summary.new_entries),
         count(summary.modified_entries),
-        count(summary.removed_entries),
     );
     if summary.problems > 0 {
         let problems = counted(summary.problems, "problem", "problems");

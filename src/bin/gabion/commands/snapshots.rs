@@ -90,6 +90,9 @@ fn remarks(snapshot: &Snapshot, successor: Option<&SnapshotId>) -> String {
     if snapshot.problems > 0 {
         remarks.push("incomplete".to_owned());
     }
+    if snapshot.window.is_some() {
+        remarks.push("partial".to_owned());
+    }
     if snapshot.pinned {
         remarks.push("pinned".to_owned());
     }

@@ -26,6 +26,10 @@ pub(crate) struct SnapshotLine<'a> {
     job: Option<&'a str>,
     parent: Option<SnapshotId>,
     problems: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
     counts: SnapshotCounts,
     program: &'a str,
 }
@@ -59,6 +63,8 @@ impl<'a> SnapshotLine<'a> {
             job: snapshot.job.as_deref(),
             parent: snapshot.parent,
             problems: snapshot.problems,
+            since: snapshot.window.and_then(|window| window.since).map(rfc3339),
+            until: snapshot.window.and_then(|window| window.until).map(rfc3339),
             counts: snapshot.counts,
             program: &snapshot.program,
         }
