@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 
 pub use mariadb::{MariadbPlace, mariadb_client, mariadb_has_tables};
 pub(super) use postgresql::database_argument;
-pub use postgresql::{has_user_tables, psql};
+pub use postgresql::{ALL_OR_NOTHING, has_user_tables, psql};
 pub(super) use sqlite::back_up;
 pub use sqlite::write_sqlite;
 

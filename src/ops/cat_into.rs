@@ -17,9 +17,19 @@ use crate::repo::Repository;
 /// How long the command may not read before it is looked whether the caller wishes to stop.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// Writes the content of the file or stream at `path` to the standard input of `command` and
-/// returns its length in bytes. If not every byte can be verified and written, the command is ended
-/// before it could take the end of its input for the end of the content.
+/// What a command reads around a content. A command that is to do all or nothing is told to do it by
+/// what comes last: when this program is killed, too, its input ends without that.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Frame {
+    /// Comes first.
+    pub before: &'static [u8],
+    /// Comes last, when every byte of the content was verified and written.
+    pub after: &'static [u8],
+}
+
+/// Writes the content of the file or stream at `path`, within `frame`, to the standard input of
+/// `command` and returns its length in bytes. If not every byte can be verified and written, the
+/// command is ended before it could take the end of its input for the end of the content.
 ///
 /// # Errors
 /// As [`cat`]; `Stream` when the command cannot be started, does not read all, or fails;
@@ -28,6 +38,7 @@ pub fn cat_into(
     repository: &Repository,
     snapshot: &Snapshot,
     path: &[u8],
+    frame: Frame,
     mut command: Command,
     interrupted: &AtomicBool,
 ) -> Result<u64, OpError> {
@@ -43,7 +54,13 @@ pub fn cat_into(
     let stdin = child.stdin.take().ok_or_else(|| failed("the command has no input".into()))?;
     let mut pipe = Pipe::new(stdin, interrupted)
         .map_err(|error| failed(format!("the command's input cannot be used: {error}")))?;
-    let len = match cat(repository, snapshot, path, &mut pipe) {
+    let written = pipe.write_all(frame.before).map_err(OpError::Output);
+    let written = written.and_then(|()| cat(repository, snapshot, path, &mut pipe));
+    let written = written.and_then(|len| {
+        pipe.write_all(frame.after).map_err(OpError::Output)?;
+        Ok(len)
+    });
+    let len = match written {
         Ok(len) => len,
         Err(OpError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             drop(pipe);

@@ -163,7 +163,7 @@ impl Drop for Postgres {
 /// A MariaDB server; its user `root` has no password.
 pub(crate) struct Mariadb {
     folder: TempDir,
-    server: Child,
+    server: Option<Child>,
 }
 
 impl Mariadb {
@@ -177,6 +177,13 @@ impl Mariadb {
         install.arg(format!("--datadir={}", data.display())).current_dir(folder.path());
         as_nobody(&mut install);
         run(&mut install);
+        let mut server = Self { server: None, folder };
+        server.up();
+        server
+    }
+
+    /// Starts it.
+    pub(crate) fn up(&mut self) {
         let program = if Path::new("/usr/sbin/mariadbd").exists() {
             "/usr/sbin/mariadbd"
         } else {
@@ -184,19 +191,27 @@ impl Mariadb {
         };
         let mut server = Command::new(program);
         server.args(["--no-defaults", "--skip-networking", "--innodb-flush-log-at-trx-commit=0"]);
-        server.arg(format!("--datadir={}", data.display()));
-        server.arg(format!("--socket={}", folder.path().join("socket").display()));
-        server.arg(format!("--pid-file={}", folder.path().join("pid").display()));
+        server.arg(format!("--datadir={}", self.data().display()));
+        server.arg(format!("--socket={}", self.socket().display()));
+        server.arg(format!("--pid-file={}", self.folder.path().join("pid").display()));
         server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        as_nobody(server.current_dir(folder.path()));
-        let server = Self { server: server.spawn().unwrap(), folder };
+        as_nobody(server.current_dir(self.folder.path()));
+        self.server = Some(server.spawn().unwrap());
         for _ in 0..600 {
-            if server.client("").args(["-e", "SELECT 1"]).output().unwrap().status.success() {
-                return server;
+            if self.client("").args(["-e", "SELECT 1"]).output().unwrap().status.success() {
+                return;
             }
             std::thread::sleep(Duration::from_millis(100));
         }
         panic!("MariaDB does not answer");
+    }
+
+    /// Ends it.
+    pub(crate) fn down(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
     }
 
     /// Where its files are.
@@ -225,7 +240,6 @@ impl Mariadb {
 
 impl Drop for Mariadb {
     fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        self.down();
     }
 }

@@ -7,6 +7,7 @@ use crate::format::path::printable;
 use crate::format::snapshot::StreamOrigin;
 use crate::job::config::{Databases, PostgresqlConfig};
 use crate::ops::OpError;
+use crate::ops::cat_into::Frame;
 use crate::ops::program::Program;
 use crate::ops::snapshot::{StreamInput, StreamSource};
 
@@ -154,11 +155,15 @@ pub(in crate::job) fn database_argument(database: &str) -> String {
     argument + "'"
 }
 
-/// psql, about to read a dump into `database`, all or nothing. Where the server is, the usual
-/// variables say (`PGHOST`, `PGPORT`, `PGUSER`, `PGPASSFILE`).
+/// What makes [`psql`] take all of a dump or nothing. Its own `--single-transaction` commits
+/// wherever its input ends, which is in the middle when who writes it is killed.
+pub const ALL_OR_NOTHING: Frame = Frame { before: b"BEGIN;\n", after: b"\nCOMMIT;\n" };
+
+/// psql, about to read a dump within [`ALL_OR_NOTHING`] into `database`. Where the server is, the
+/// usual variables say (`PGHOST`, `PGPORT`, `PGUSER`, `PGPASSFILE`).
 pub fn psql(database: &str) -> Program {
     Program::new("psql")
-        .args(["--no-psqlrc", "--quiet", "--no-password", "--single-transaction"])
+        .args(["--no-psqlrc", "--quiet", "--no-password"])
         .args(["--set", "ON_ERROR_STOP=1", "--output", "/dev/null"])
         .arg(database_argument(database))
 }

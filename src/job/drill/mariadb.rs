@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use super::scratch::{self, Room, Scratch, failure, find, lines_of};
 use super::{Brought, Counted, Dump, Engine};
 use crate::ops::OpError;
-use crate::ops::cat_into::cat_into;
+use crate::ops::cat_into::{Frame, cat_into};
 
 /// Errors of a dump that are told; the client stops at the first.
 const MAX_ERRORS: usize = 10;
@@ -106,7 +106,14 @@ impl Engine for Server {
         client.arg("--max-allowed-packet=1G").arg(format!("--database={database}"));
         client.stdout(Stdio::null()).stderr(stderr);
         let name = dump.stream.name.as_bytes();
-        let done = cat_into(dump.repository, dump.snapshot, name, client, dump.interrupted);
+        let done = cat_into(
+            dump.repository,
+            dump.snapshot,
+            name,
+            Frame::default(),
+            client,
+            dump.interrupted,
+        );
         let (errors, _) = lines_of(&said, MAX_ERRORS, |line| line.starts_with("ERROR"));
         match done {
             Err(OpError::Stream(_)) if !errors.is_empty() => {}

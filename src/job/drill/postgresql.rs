@@ -11,7 +11,7 @@ use super::scratch::{self, Room, Scratch, failure, find, lines_of};
 use super::{Brought, Counted, Dump, Engine};
 use crate::ops::OpError;
 use crate::ops::cat::cat;
-use crate::ops::cat_into::cat_into;
+use crate::ops::cat_into::{Frame, cat_into};
 use crate::ops::snapshot::qualified_name_len;
 
 const USER: &str = "gabion_drill";
@@ -152,7 +152,14 @@ impl Engine for Server {
         let mut psql = psql(&self.room, &self.programs, database);
         psql.args(["--quiet", "--output", "/dev/null"]).stdout(Stdio::null()).stderr(stderr);
         let name = dump.stream.name.as_bytes();
-        let done = cat_into(dump.repository, dump.snapshot, name, psql, dump.interrupted);
+        let done = cat_into(
+            dump.repository,
+            dump.snapshot,
+            name,
+            Frame::default(),
+            psql,
+            dump.interrupted,
+        );
         let is_error = |line: &str| {
             ["ERROR:", "FATAL:", "PANIC:", "error:"].iter().any(|word| line.contains(word))
         };

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use gabion::format::snapshot::{Snapshot, StreamRecord};
 use gabion::job::database::{self, MariadbPlace};
-use gabion::ops::cat_into::cat_into;
+use gabion::ops::cat_into::{Frame, cat_into};
 use gabion::ops::program::shell;
 use gabion::repo::Repository;
 use serde::Serialize;
@@ -157,11 +157,16 @@ impl Into<'_> {
         interrupted: &AtomicBool,
     ) -> Result<(), Failure> {
         let name = self.stream.name.as_bytes();
-        let into = |command: Command| cat_into(repository, snapshot, name, command, interrupted);
+        let into = |frame: Frame, command: Command| {
+            cat_into(repository, snapshot, name, frame, command, interrupted)
+        };
+        let bare = Frame::default();
         let bytes = match &self.place {
-            Place::Command(line) => into(shell(line))?,
-            Place::Postgresql(database) => into(database::psql(database).command())?,
-            Place::Mariadb(place) => into(database::mariadb_client(place).command())?,
+            Place::Command(line) => into(bare, shell(line))?,
+            Place::Postgresql(database) => {
+                into(database::ALL_OR_NOTHING, database::psql(database).command())?
+            }
+            Place::Mariadb(place) => into(bare, database::mariadb_client(place).command())?,
             Place::Sqlite(file) => database::write_sqlite(repository, snapshot, name, file)?,
         };
         let next = self.next_steps(snapshot, target);
