@@ -98,3 +98,44 @@ fn damage_ends_with_13_and_the_rest_is_restored() {
     let what = format!("latest:{}", sandbox.path("src/large").display());
     sandbox.gabion(["cat", &what]).run().code(13);
 }
+
+#[test]
+fn a_server_that_must_be_stopped_keeps_a_restore_away() {
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixListener;
+    let sandbox = Sandbox::with_repository();
+    sandbox.write("src/file", "content");
+    sandbox.gabion(["snapshot", "src"]).run().success();
+    let restore = |what: &str| {
+        let args = ["restore", "latest", "--target", "new", "--require-stopped", what];
+        sandbox.gabion(args).run()
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let socket = sandbox.path("socket");
+    let answers = UnixListener::bind(&socket).unwrap();
+    let socket = socket.display().to_string();
+    sandbox.write("pid", format!("{}\n/srv/data\n", std::process::id()));
+    for (what, said) in [
+        (&*port, "is open"),
+        (&format!("localhost:{port}"), "localhost accepts at port"),
+        (&socket, "answers"),
+        ("pid", "of pid"),
+    ] {
+        restore(what).code(1).says("what must be stopped is running: ").says(said);
+        assert!(!sandbox.path("new").exists());
+    }
+    sandbox.write("odd", "no number");
+    restore("odd").code(2).says("it holds no number");
+    restore("not/there").code(2).says("name a port, a socket, or a file");
+    drop((listener, answers));
+    // Nothing listens there any more; of a process that is gone, the number is left behind.
+    let mut gone = std::process::Command::new("true").spawn().unwrap();
+    sandbox.write("pid", gone.id().to_string());
+    gone.wait().unwrap();
+    let all = ["--require-stopped", &socket, "--require-stopped", "pid"];
+    let more = ["--require-stopped", "/run/no/such.pid", "--require-stopped", &port];
+    let args = ["restore", "latest", "--target", "new"];
+    sandbox.gabion(args.iter().chain(&all).chain(&more)).run().success();
+    assert!(sandbox.path("new").exists());
+}

@@ -17,6 +17,7 @@ use crate::arguments::snapshot_spec;
 use crate::errors::{Exit, Failure};
 use crate::output::{one_json, one_line};
 use crate::render::values::{count, counted, size};
+use crate::running::must_be_stopped;
 use crate::session::Session;
 
 /// Restore a snapshot, or a part of it, into a folder
@@ -31,6 +32,7 @@ EXAMPLES:
   gabion restore latest --target /tmp/restored
   gabion restore latest:/home/me --target /home/me --overwrite if-changed
   gabion restore 1a2b3c4d --target /tmp/restored --include '*.conf' --verify
+  gabion restore latest:/srv/wiki --target /srv/wiki --require-stopped 8080
   gabion restore latest --database mydb --into-postgresql newdb
   gabion restore latest --database wiki --into-mariadb newwiki
   gabion restore latest --database app.sqlite --into-sqlite /srv/app.db
@@ -50,6 +52,10 @@ pub(crate) struct Args {
     /// Do not restore what matches the pattern, as in an ignore file, relative to the target
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
+    /// Restore only when this is not running, as a server's port (10443, host:10443), socket or PID
+    /// file shows; may be given several times
+    #[arg(long, value_name = "PORT|FILE")]
+    require_stopped: Vec<OsString>,
     /// What happens to files that are there already
     #[arg(long, value_name = "WHEN")]
     overwrite: Option<When>,
@@ -123,6 +129,9 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
     let spec = snapshot_spec(&args.what)?;
     if args.into.is_given() && spec.path.is_some() {
         return Err(Failure::usage("--database names the stream: give SNAP without a path"));
+    }
+    for what in &args.require_stopped {
+        must_be_stopped(what)?;
     }
     let interrupted = session.interruption()?;
     let repository = session.open_for_restore()?.repository;
