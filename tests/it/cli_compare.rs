@@ -95,3 +95,16 @@ fn numbers_are_shown_for_people_and_programs() {
     let text = sandbox.gabion(["stats"]).run().success();
     assert!(text.stdout().contains("stored in all "), "{}", text.stdout());
 }
+
+#[test]
+fn a_live_path_may_be_relative() {
+    let sandbox = with_history();
+    for path in ["src/", "./src", "../src"] {
+        let run = sandbox.gabion(["diff", "latest", path]);
+        let run = if path == "../src" { run.current_dir(sandbox.path("home")) } else { run };
+        let clean = run.run().success();
+        assert_eq!(clean.stdout(), "0 added, 0 removed, 0 changed; +0 B, -0 B\n", "{path}");
+    }
+    let word = sandbox.gabion(["diff", "latest", "src"]).run().code(1);
+    word.says("no snapshot src").says("for the files in src say ./src");
+}

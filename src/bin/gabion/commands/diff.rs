@@ -37,7 +37,7 @@ pub(crate) struct Args {
     /// The old side
     #[arg(value_name = "SNAP[:PATH]")]
     old: OsString,
-    /// The new side: a snapshot, or a path that begins with a slash or a dot
+    /// The new side: a snapshot, or a path that holds a slash or begins with a dot
     #[arg(value_name = "SNAP|/LIVE/PATH")]
     new: OsString,
     /// Take live files of the same size and time for the same, without reading them
@@ -91,7 +91,16 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         if new.path.is_some_and(|new| Some(&new[..]) != path) {
             return Err(Failure::usage("the path belongs to the old side: SNAP:PATH SNAP"));
         }
-        let new = find_snapshot(&repository, &new.snapshot)?;
+        let new = find_snapshot(&repository, &new.snapshot).map_err(|error| {
+            let live = Path::new(&args.new).symlink_metadata().is_ok();
+            let failure = Failure::from(error);
+            let path = args.new.display();
+            if live {
+                failure.hint(format!("for the files in {path} say ./{path}"))
+            } else {
+                failure
+            }
+        })?;
         diff_snapshots(&repository, &old, &new, path, &mut each)?
     };
     if session.json() {
@@ -103,8 +112,11 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     Ok(if summary.problems > 0 { Exit::Incomplete } else { Exit::Done })
 }
 
+/// No snapshot's name holds a slash but behind the colon.
 fn is_live(text: &OsStr) -> bool {
-    matches!(text.as_bytes().first(), Some(b'/' | b'.'))
+    let bytes = text.as_bytes();
+    bytes.first() == Some(&b'.')
+        || bytes.split(|&b| b == b':').next().unwrap_or(bytes).contains(&b'/')
 }
 
 fn live(
