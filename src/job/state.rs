@@ -18,8 +18,14 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub use drill::{DrillRecord, DrilledFiles, DrilledQuery, DrilledStream};
 pub use history::{Past, PastDrill};
 
+use crate::format::snapshot::ProcessIdentity;
+
 /// Longest record that is read, in bytes.
 const MAX_LEN: u64 = 1 << 20;
+/// The exit code of a run that was ended from outside.
+const INTERRUPTED: i32 = 130;
+/// What is said of a run whose process is gone and that did not say how it ended.
+pub const CUT_OFF: &str = "it did not come to its end: it was killed, or the machine went down";
 /// How often it is looked whether another run has ended.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -69,6 +75,38 @@ pub struct RunRecord {
     pub checked: Option<Checked>,
 }
 
+/// A run that has begun, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Begun {
+    /// When.
+    pub started: i64,
+    /// The number of its process.
+    pub process: u32,
+    /// What tells that process from others of the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<ProcessIdentity>,
+}
+
+impl Begun {
+    /// The record of a run that did not come to its end, as was seen at `seen`.
+    pub fn cut_off(&self, seen: i64) -> RunRecord {
+        RunRecord {
+            started: self.started,
+            ended: seen,
+            outcome: Outcome::Failed,
+            exit_code: INTERRUPTED,
+            message: CUT_OFF.to_owned(),
+            snapshot: None,
+            entries: 0,
+            bytes: 0,
+            added_bytes: 0,
+            problems: 0,
+            checked: None,
+        }
+    }
+}
+
 /// What the check behind a snapshot came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -87,6 +125,9 @@ pub struct Checked {
 pub struct Status {
     /// The job's name.
     pub job: String,
+    /// The run that is under way, or that did not come to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub under_way: Option<Begun>,
     /// The last run.
     pub last_run: Option<RunRecord>,
     /// The last run with a complete snapshot.

@@ -2,6 +2,8 @@
 
 mod databases;
 mod drill;
+mod failures;
+mod kills;
 mod links;
 mod notify;
 
@@ -199,9 +201,19 @@ fn of_two_runs_at_once_the_second_leaves_or_waits() {
 fn a_run_that_was_killed_leaves_no_lock() {
     let sandbox = with_jobs(SLOW);
     let script = "$GABION run slow & while ! [ -e begun ]; do sleep 0.05; done; \
-                  kill -9 $!; wait $!; touch go; $GABION run slow";
-    sandbox.shell(script).env_remove("GABION_REPOSITORY").run().success();
+                  $GABION status >during; kill -9 $!; wait $!; touch go; $GABION status && exit 9; \
+                  $GABION --quiet run slow";
+    let done = sandbox.shell(script).env_remove("GABION_REPOSITORY").run().success();
     assert_eq!(snapshots(&sandbox).len(), 1);
+    let during = fs::read_to_string(sandbox.path("during")).unwrap();
+    assert!(during.contains("slow never ran, running for "), "{during}");
+    let dead = "it did not come to its end: it was killed, or the machine went down";
+    assert!(done.stdout().contains(dead), "{}", done.stdout());
+    // The next run says it once more, for those who never look at the status.
+    done.says(dead);
+    let status = job(&sandbox, &["status", "--json"]).run().success().json_lines().remove(0);
+    assert_eq!(status["last-failure"]["exit-code"], 130, "{status}");
+    job(&sandbox, &["--quiet", "run", "slow"]).run().success().silent();
 }
 
 #[test]
@@ -248,10 +260,19 @@ fn failures_are_mailed_by_the_part_of_the_machine_that_does_that() {
         sandbox.write("bin/sendmail", "#!/bin/sh\n{ echo \"$@\"; cat; } >\"$HOME/mail\"\n");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:/usr/bin:/bin", sandbox.path("bin").display());
-    job(&sandbox, &["run", "files"]).env("PATH", path).run().code(1);
+    let run = || job(&sandbox, &["run", "files"]).env("PATH", &path).run();
+    run().code(1);
     let mail = fs::read_to_string(sandbox.path("home/mail")).unwrap();
     assert!(mail.starts_with("-i -- a@b\nTo: a@b\nSubject: gabion on "), "{mail}");
     assert!(mail.contains("files FAILED\n") && mail.contains("last success: never"), "{mail}");
+    // The first success behind it is told, the second is not.
+    sandbox.write("gone", "is back");
+    run().success();
+    let mail = fs::read_to_string(sandbox.path("home/mail")).unwrap();
+    assert!(mail.contains("files ok again\n"), "{mail}");
+    sandbox.write("home/mail", "");
+    run().success();
+    assert_eq!(fs::read_to_string(sandbox.path("home/mail")).unwrap(), "");
 }
 
 #[test]

@@ -40,11 +40,24 @@ pub(crate) fn presence() -> Presence {
 /// Whether the process of `session` has certainly ended: it ran under the same kernel, among the
 /// same processes as this one, and is not there any more. False where that cannot be known.
 pub(crate) fn has_ended(session: &Session) -> bool {
-    let (Some(its), Some(own)) = (&session.identity, identity()) else { return false };
+    process_has_ended(session.process, session.identity.as_ref(), false)
+}
+
+/// The same of a process of this machine, as which it is known to have run: when the machine has
+/// started anew since, it has ended.
+pub(crate) fn own_process_has_ended(process: u32, identity: Option<&ProcessIdentity>) -> bool {
+    process_has_ended(process, identity, true)
+}
+
+fn process_has_ended(process: u32, identity: Option<&ProcessIdentity>, here: bool) -> bool {
+    let (Some(its), Some(own)) = (identity, self::identity()) else { return false };
+    if here && its.boot != own.boot {
+        return true;
+    }
     if (&its.boot, its.namespace) != (&own.boot, own.namespace) {
         return false;
     }
-    let process = session.process.to_string();
+    let process = process.to_string();
     match std::fs::exists(Path::new("/proc").join(&process)) {
         Ok(true) => start_of(&process).is_some_and(|started| started != its.started),
         Ok(false) => true,

@@ -16,7 +16,7 @@ use crate::errors::{Exit, Failure};
 use crate::gentle::gently;
 use crate::limit::Limit;
 use crate::session::Session;
-use crate::{configuration, machine, notify};
+use crate::{configuration, machine};
 
 /// Run configured jobs
 ///
@@ -124,7 +124,7 @@ impl Run<'_> {
         let started = machine::now();
         let mut untold = match self.how.dry_run {
             true => Vec::new(),
-            false => notify::tell_watchdog(self.job, "/start", ""),
+            false => self.begin(started.seconds),
         };
         let limit = Limit::new(self.job.limits.time, &self.stop);
         let result = limit.guard(interrupted, || self.with_hooks(lock, &limit));
@@ -134,6 +134,7 @@ impl Run<'_> {
         }
         let mut status = self.state.read(&self.job.name).ok().flatten().unwrap_or_default();
         status.job.clone_from(&self.job.name);
+        status.under_way = None;
         let before = status.last_run.as_ref().map(|run| run.outcome == Outcome::Ok);
         status.add(record.clone());
         if let Ok(Taken { verified_from: Some(from), .. }) = &result {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use gabion::format::entry::Timestamp;
 use gabion::job::config::{Configuration, duration_text, parse_duration};
-use gabion::job::state::{Checked, DrillRecord, Outcome, RunRecord, StateFolder, Status, replace};
+use gabion::job::state::{
+    CUT_OFF, Checked, DrillRecord, Outcome, RunRecord, StateFolder, Status, replace,
+};
 use serde::Serialize;
 
 use crate::errors::{Exit, Failure};
@@ -150,6 +152,15 @@ fn look(
     let (drilled, said) = judge_drill(drill.as_ref(), good_drill, drill_age, now);
     ok &= drilled;
     verdict.extend(said.map(|said| format!(", {said}")));
+    if let Some(begun) = &status.under_way {
+        let gone = machine::own_process_has_ended(begun.process, begun.identity.as_ref());
+        ok &= !gone;
+        let (job, began) = (&status.job, age(now - begun.started));
+        verdict = match gone {
+            true => format!("{job} began {began} ago: {CUT_OFF}; before that {verdict}"),
+            false => format!("{verdict}, running for {began}"),
+        };
+    }
     if !status.untold.is_empty() {
         verdict.push_str(&format!(", untold: {}", status.untold.join(", ")));
     }

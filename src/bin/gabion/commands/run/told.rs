@@ -2,7 +2,7 @@
 
 use gabion::format::entry::Timestamp;
 use gabion::job::notify::{Notice, Occasion};
-use gabion::job::state::{Outcome, RunRecord, Status};
+use gabion::job::state::{Begun, CUT_OFF, Outcome, Past, RunRecord, Status};
 
 use super::Run;
 use super::take::Taken;
@@ -13,6 +13,32 @@ use crate::render::values::size;
 use crate::{machine, notify};
 
 impl Run<'_> {
+    /// Remembers that this run is under way, and tells the watchdog. One that was under way without
+    /// coming to its end, since its lock is ours now, failed: that is remembered and told, too.
+    pub(super) fn begin(&self, started: i64) -> Vec<String> {
+        let name = &self.job.name;
+        let mut status = self.state.read(name).ok().flatten().unwrap_or_default();
+        status.job.clone_from(name);
+        let identity = machine::identity();
+        let begun = Begun { started, process: std::process::id(), identity };
+        let before = status.last_run.as_ref().map(|run| run.outcome == Outcome::Ok);
+        let cut_off = status.under_way.replace(begun).map(|begun| begun.cut_off(started));
+        if let Some(record) = &cut_off {
+            status.add(record.clone());
+            // Who cannot write this will say so at the end.
+            let _ = self.state.add_to_past(name, &Past::Run(record.clone()));
+        }
+        let _ = self.state.write(&status);
+        let mut untold = Vec::new();
+        if let Some(record) = &cut_off {
+            let message = format!("{name}: the run of {}: {CUT_OFF}", time_of(record.started));
+            let _ = Failure::new(Exit::Failed, message).report();
+            untold.extend(self.tell(&status, record, before));
+        }
+        untold.extend(notify::tell_watchdog(self.job, "/start", ""));
+        untold
+    }
+
     pub(super) fn record(&self, started: i64, result: &Result<Taken, Failure>) -> RunRecord {
         let mut record = RunRecord {
             started,
