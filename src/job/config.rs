@@ -18,7 +18,7 @@ pub(in crate::job) use notify::host_of;
 pub use notify::{Address, Notify, When};
 pub use presets::{AiidaConfig, DocumentConfig, IndexConfig, Secret};
 pub use sources::{sqlite_stream, stream_name};
-pub use values::{duration_text, parse_duration};
+pub use values::{ELSEWHERE, duration_text, is_elsewhere, parse_duration};
 
 use super::schedule::Schedule;
 use crate::format::path::printable;
@@ -296,13 +296,14 @@ pub struct ConfigError {
 }
 
 impl Configuration {
-    /// Reads and checks the text of the configuration file `file`.
+    /// Reads and checks the text of the configuration file `file`. What the file leaves to the
+    /// user's home lies in `home`.
     ///
     /// # Errors
     /// The first thing that is wrong.
-    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
+    pub fn parse(text: &str, file: &Path, home: Option<&Path>) -> Result<Self, ConfigError> {
         let file = file.to_owned();
-        match check::configuration(text) {
+        match check::configuration(text, home) {
             Ok(checked) => Ok(Self { file, ..checked }),
             Err(wrong) => {
                 let line = wrong.at.map(|at| check::line_of(text, at));

@@ -6,10 +6,12 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
-use super::config::{AiidaConfig, ConfigError, Configuration, Keep, KeyPlace, StreamConfig};
+use super::config::{
+    AiidaConfig, ConfigError, Configuration, Keep, KeyPlace, MountLinks, StreamConfig,
+};
 use super::schedule::Schedule;
 
-pub use found::{FoundAiida, backup_folder, file_system_root, pgpass_databases, profiles};
+pub use found::{FoundAiida, FoundLinkahead, backup_folder, linkahead, pgpass_databases, profiles};
 
 /// What was answered: one repository and one job.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +26,8 @@ pub struct Answers {
     pub paths: Vec<PathBuf>,
     /// Patterns of what is left out.
     pub exclude: Vec<String>,
+    /// What is done about links that lead out of the files.
+    pub mount_links: Option<MountLinks>,
     /// Profiles of AiiDA.
     pub aiida: Vec<AiidaConfig>,
     /// Databases.
@@ -46,7 +50,7 @@ impl Answers {
     /// refused.
     pub fn configuration(&self, file: &Path) -> Result<(String, Configuration), ConfigError> {
         let text = text::of(self);
-        let configuration = Configuration::parse(&text, file)?;
+        let configuration = Configuration::parse(&text, file, None)?;
         Ok((text, configuration))
     }
 }

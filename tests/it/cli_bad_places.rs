@@ -196,3 +196,18 @@ fn rewrite_config(sandbox: &Sandbox, name: &str, from: &str, to: &str) {
     let hash = blake3::hash(line.as_bytes()).to_hex();
     sandbox.write(&path, format!("{line}\nblake3 {hash}\n{mac}\n"));
 }
+
+#[test]
+fn a_place_on_another_machine_is_no_folder() {
+    let sandbox = Sandbox::new();
+    for place in ["me@host:/srv/r", "host:r", "sftp://host/r", "s3:bucket"] {
+        for command in [&["snapshots"][..], &["init", "--plaintext"]] {
+            let run = sandbox.gabion(["-r", place].iter().chain(command)).run().code(2);
+            run.says(&format!("{place} is on another machine")).says("mount that one here");
+        }
+        assert!(!sandbox.path(place).exists());
+    }
+    // A folder may have any name.
+    sandbox.gabion(["-r", "./a:b", "init", "--plaintext"]).run().success();
+    sandbox.gabion(["-r", "a:b", "snapshots"]).run().success();
+}

@@ -72,9 +72,11 @@ fn what_is_missing_or_makes_no_sense_is_refused_and_nothing_is_written() {
     sandbox.write("src/inner/file", "");
     std::os::unix::fs::symlink("src", sandbox.path("link")).unwrap();
     for (flags, said) in [
-        ("--repository TOP/r --same-disk", "say --path PATH, --aiida PROFILE, --postgresql NAME"),
+        ("--repository TOP/r --same-disk", "say --path PATH, --aiida PROFILE, --linkahead FILE"),
         ("--repository TOP/r --aiida x --same-disk", "~/.aiida"),
         ("--path TOP/src", "--repository is missing"),
+        ("--path TOP/src --repository me@host:/srv/r", "is on another machine"),
+        ("--path TOP/src --mariadb-user me", "it is not said which MariaDB database"),
         ("--repository TOP/r --path TOP/src", "say --same-disk"),
         ("--repository TOP/src/r --path TOP/src --same-disk", "lies in the source"),
         ("--repository TOP/src --path TOP/src/inner --same-disk", "the source "),
@@ -106,6 +108,29 @@ fn what_is_missing_or_makes_no_sense_is_refused_and_nothing_is_written() {
         assert!(!sandbox.path(path).exists(), "{path}");
     }
     assert_eq!(fs::read_dir(sandbox.path("full")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_server_of_linkahead_is_one_answer() {
+    let sandbox = with_source();
+    let conf = "FILE_SYSTEM_ROOT=./files\nMYSQL_HOST=localhost\nMYSQL_DATABASE_NAME=lab\n\
+                MYSQL_USER_PASSWORD=secret-word\n";
+    let file = sandbox.write("server/conf/core/server.conf", conf);
+    let flags = "--repository TOP/r --same-disk --linkahead TOP/server/conf/core/server.conf \
+                 --skip-database-test --print-config";
+    setup(&sandbox, flags).run().code(2).says("cannot find ").says("server/files");
+    sandbox.write("server/files/data", "data");
+    let shown = setup(&sandbox, &format!("{flags} --mariadb-defaults-file TOP/my.cnf")).run();
+    let shown = shown.success();
+    for line in ["mount-links = \"report\"", "[[job.nightly.mariadb]]", "database = \"lab\""] {
+        assert!(shown.stdout().lines().any(|found| found == line), "{}", shown.stdout());
+    }
+    for part in ["server/files\"", "server/conf/core\"", "my.cnf\""] {
+        assert!(shown.stdout().contains(part), "{}", shown.stdout());
+    }
+    assert!(!shown.stdout().contains("secret-word"));
+    sandbox.write(&file, "MYSQL_HOST=localhost\n");
+    setup(&sandbox, flags).run().code(2).says("where FILE_SYSTEM_ROOT is").says("--path");
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn parse(path: &Path) -> Result<Configuration, Failure> {
         return Err(Failure::usage(message).hint("`chmod o-w` it, and look what it says"));
     }
     let text = std::fs::read_to_string(&path).map_err(failed)?;
-    Ok(Configuration::parse(&text, &path)?)
+    Ok(Configuration::parse(&text, &path, machine::home().as_deref())?)
 }
 
 /// The jobs of these names, or all where there is no name.

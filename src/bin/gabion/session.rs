@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gabion::event::Observer;
-use gabion::job::config::RepositoryPlace;
+use gabion::job::config::{ELSEWHERE, RepositoryPlace, is_elsewhere};
 use gabion::repo::{Repository, RepositoryError, Unlock};
 use gabion::storage::{LocalStorage, StorageError, StorageErrorKind};
 
@@ -95,7 +95,7 @@ impl Session {
 
     /// The repository that an option or variable names.
     pub(crate) fn named_repository(&self) -> Option<&Path> {
-        self.named().ok()
+        self.global.repository.as_deref().filter(|path| !path.as_os_str().is_empty())
     }
 
     /// Uses the repository of the configuration.
@@ -155,11 +155,16 @@ impl Session {
     }
 
     fn named(&self) -> Result<&Path, Failure> {
-        let named = self.global.repository.as_deref().filter(|path| !path.as_os_str().is_empty());
-        named.ok_or_else(|| {
+        let named = self.named_repository().ok_or_else(|| {
             Failure::usage("no repository was named")
                 .hint("use --repository FOLDER, set GABION_REPOSITORY, or write a configuration")
-        })
+        })?;
+        let elsewhere = named.to_str().is_some_and(is_elsewhere) && !named.exists();
+        if elsewhere {
+            let message = format!("{} is on another machine", named.display());
+            return Err(Failure::usage(message).hint(ELSEWHERE));
+        }
+        Ok(named)
     }
 
     /// Where the passphrase or key file comes from, if anything was said about it.

@@ -1,14 +1,15 @@
 //! From what is written to what makes sense: the file as a whole, jobs and their tables.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
 use super::file::{self, Text};
 use super::sources::{aiida, streams};
 use super::values::{
-    Wrong, absolute, count, duration, optional, optional_path, size, text, texts, wrong,
+    ELSEWHERE, Wrong, absolute, count, duration, is_elsewhere, optional, optional_path, size, text,
+    texts, wrong,
 };
 use super::{
     Configuration, DEFAULT_COMPRESSION, DEFAULT_HOOK_TIMEOUT, Hooks, Job, Keep, KeyPlace, Limits,
@@ -19,14 +20,14 @@ use crate::job::schedule::Schedule;
 use crate::source::exclude::ExcludesBuilder;
 
 /// Reads and checks the whole file.
-pub(super) fn configuration(source: &str) -> Result<Configuration, Wrong> {
+pub(super) fn configuration(source: &str, home: Option<&Path>) -> Result<Configuration, Wrong> {
     let file: file::File = toml::from_str(source).map_err(|error| syntax(&error))?;
     let repository = repository(file.repository.into_inner())?;
     let (mut jobs, mut places) = (BTreeMap::new(), Vec::new());
     for (name, job) in file.job {
         check_job_name(&name)?;
         let name = name.into_inner();
-        let job = self::job(&name, job, &mut places)?;
+        let job = self::job(&name, job, home, &mut places)?;
         jobs.insert(name, job);
     }
     for place in &mut places {
@@ -58,13 +59,9 @@ fn syntax(error: &toml::de::Error) -> Wrong {
 }
 
 fn repository(written: file::Repository) -> Result<RepositoryPlace, Wrong> {
-    if written.url.get_ref().contains("://") {
-        let reason = format!("`url` is {:?}", written.url.get_ref());
-        return Err(wrong(
-            &written.url,
-            reason,
-            "only folders can hold a repository: begin with /",
-        ));
+    if is_elsewhere(written.url.get_ref()) {
+        let reason = format!("`url` is {:?}, on another machine", written.url.get_ref());
+        return Err(wrong(&written.url, reason, ELSEWHERE));
     }
     let mut keys: Vec<(usize, KeyPlace)> = Vec::new();
     if let Some(command) = written.password_command {
@@ -101,7 +98,12 @@ fn check_job_name(name: &Text) -> Result<(), Wrong> {
     Err(wrong(name, reason, "use letters, digits, dots, dashes and underscores, at most 64"))
 }
 
-fn job(name: &str, written: Spanned<file::Job>, places: &mut Vec<Place>) -> Result<Job, Wrong> {
+fn job(
+    name: &str,
+    written: Spanned<file::Job>,
+    home: Option<&Path>,
+    places: &mut Vec<Place>,
+) -> Result<Job, Wrong> {
     let whole = Spanned::new(written.span(), ());
     let mut job = written.into_inner();
     let paths = job_paths(name, &job.paths, "paths", places)?;
@@ -110,13 +112,13 @@ fn job(name: &str, written: Spanned<file::Job>, places: &mut Vec<Place>) -> Resu
     }
     let exclude_files = job.exclude_file.take().map(file::list).unwrap_or_default();
     let exclude_files = job_paths(name, &exclude_files, "exclude-file", places)?;
-    let write_once = write_once(&job.write_once, &paths)?;
+    let write_once = write_once(&job.write_once, &paths, !job.aiida.is_empty())?;
     if let Some(command) = job.changed_from.as_ref().filter(|_| !write_once.is_empty()) {
         let reason = "`changed-from` and `write-once` say two things of the same files".to_owned();
         return Err(wrong(command, reason, "leave one of them"));
     }
     let streams = streams(name, &mut job, &paths, places)?;
-    let aiida = aiida(name, &mut job, places)?;
+    let aiida = aiida(name, &mut job, home, places)?;
     if paths.is_empty() && streams.is_empty() && aiida.is_empty() {
         let reason = format!("the job {name} has nothing to take a snapshot of");
         return Err(wrong(&whole, reason, "give it `paths`, or a database"));
@@ -182,11 +184,16 @@ fn check_pattern(pattern: &Text) -> Result<(), Wrong> {
     built.map(drop).map_err(|error| wrong(pattern, error.to_string(), "correct the pattern"))
 }
 
-fn write_once(written: &[Text], paths: &[PathBuf]) -> Result<Vec<PathBuf>, Wrong> {
+/// Where presets stand for further paths, it turns out at a run whether they hold all of these.
+fn write_once(
+    written: &[Text],
+    paths: &[PathBuf],
+    has_presets: bool,
+) -> Result<Vec<PathBuf>, Wrong> {
     let mut checked = Vec::new();
     for value in written {
         let path = absolute(value, "write-once")?;
-        if !paths.iter().any(|top| path.starts_with(top)) {
+        if !has_presets && !paths.iter().any(|top| path.starts_with(top)) {
             let reason = format!(
                 "`write-once` names {}, which lies in none of the job's paths",
                 printable(value.get_ref().as_bytes())

@@ -118,7 +118,7 @@ pub(super) struct Mariadb {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Aiida {
-    pub(super) folder: Text,
+    pub(super) folder: Option<Text>,
     pub(super) profile: Option<Text>,
     pub(super) programs: Option<Text>,
     pub(super) prefix: Option<Text>,

@@ -68,14 +68,22 @@ pub(super) fn streams(
 pub(super) fn aiida(
     name: &str,
     job: &mut file::Job,
+    home: Option<&Path>,
     places: &mut Vec<Place>,
 ) -> Result<Vec<AiidaConfig>, Wrong> {
     let mut found: Vec<AiidaConfig> = Vec::new();
     for table in job.aiida.drain(..) {
         let whole = Spanned::new(table.span(), ());
         let table = table.into_inner();
-        let folder = absolute(&table.folder, "folder")?;
-        places.push(Place::new(name, "folder", &folder, table.folder.span().start));
+        let (folder, at) = match (&table.folder, home) {
+            (Some(folder), _) => (absolute(folder, "folder")?, folder.span().start),
+            (None, Some(home)) => (home.join(".aiida"), whole.span().start),
+            (None, None) => {
+                let cure = "write `folder`, that of AiiDA's configuration";
+                return Err(wrong(&whole, "the user who runs this has no home folder", cure));
+            }
+        };
+        places.push(Place::new(name, "folder", &folder, at));
         let preset = AiidaConfig {
             folder,
             profile: optional(table.profile, "profile")?,

@@ -5,7 +5,11 @@ use super::*;
 const HEAD: &str = "[repository]\nurl = \"/mnt/backup\"\n\n";
 
 fn parse(rest: &str) -> Result<Configuration, ConfigError> {
-    Configuration::parse(&format!("{HEAD}{rest}"), Path::new("/etc/gabion.toml"))
+    Configuration::parse(
+        &format!("{HEAD}{rest}"),
+        Path::new("/etc/gabion.toml"),
+        Some(Path::new("/home/me")),
+    )
 }
 
 #[track_caller]
@@ -21,7 +25,7 @@ fn refused(rest: &str, line: usize, reason: &str) {
 #[test]
 fn the_example_of_the_manual_is_understood() {
     let text = include_str!("example.toml");
-    let read = Configuration::parse(text, Path::new("example.toml")).unwrap();
+    let read = Configuration::parse(text, Path::new("example.toml"), None).unwrap();
     assert!(matches!(read.repository.key, Some(KeyPlace::PasswordFile(_))));
     let job = &read.jobs["aiida"];
     assert_eq!(job.streams.len(), 4);
@@ -127,6 +131,15 @@ fn one_text_may_stand_for_a_list() {
 }
 
 #[test]
+fn aiidas_folder_is_in_the_home_of_who_runs_the_job() {
+    let text = "[job.x]\n[[job.x.aiida]]\n";
+    let read = parse(text).unwrap();
+    assert_eq!(read.jobs["x"].aiida[0].folder, Path::new("/home/me/.aiida"));
+    let homeless = Configuration::parse(&format!("{HEAD}{text}"), Path::new("f"), None);
+    assert!(homeless.unwrap_err().reason.contains("has no home folder"));
+}
+
+#[test]
 fn passwords_and_doubtful_repositories_are_refused() {
     for (text, reason) in [
         ("[repository]\nurl = \"/r\"\npassword = \"secret\"\n", "unknown key `password`"),
@@ -137,7 +150,7 @@ fn passwords_and_doubtful_repositories_are_refused() {
         ("[job.x]\npaths = [\"/a\"]\n", "missing key `repository`"),
         ("[repository\n", ""),
     ] {
-        let error = Configuration::parse(text, Path::new("f")).unwrap_err();
+        let error = Configuration::parse(text, Path::new("f"), None).unwrap_err();
         assert!(error.to_string().contains(reason), "{error}");
         assert!(!error.to_string().contains("secret"), "{error}");
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::job::config::{Databases, PostgresqlConfig};
+use crate::job::config::{Databases, MariadbConfig, PostgresqlConfig};
 
 /// A profile of AiiDA.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,15 +54,50 @@ pub fn backup_folder(text: &str) -> Option<PathBuf> {
     folder.is_absolute().then(|| folder.components().collect())
 }
 
-/// `FILE_SYSTEM_ROOT` of LinkAhead's `server.conf`; the last one counts. A path that is not
-/// absolute is below the server's own folder, which is not known here.
-pub fn file_system_root(text: &str) -> Option<PathBuf> {
-    let mut values = text.lines().filter_map(|line| {
-        let (key, value) = line.split_once('=')?;
-        (key.trim() == "FILE_SYSTEM_ROOT").then_some(value.trim())
+/// A server of LinkAhead, as its `server.conf` tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundLinkahead {
+    /// `server.conf`.
+    pub file: PathBuf,
+    /// `FILE_SYSTEM_ROOT`, if it can be told where that is.
+    pub files: Option<PathBuf>,
+    /// Its database; without the password, which is not looked at.
+    pub database: MariadbConfig,
+}
+
+/// What the text of the `server.conf` at `file` tells. Of a key that is there twice, the last one
+/// counts; a path that is not absolute is below the server's folder, which holds `conf/core` and
+/// `conf/ext`.
+pub fn linkahead(text: &str, file: &Path) -> FoundLinkahead {
+    let value = |wanted: &str| {
+        let mut values = text.lines().filter_map(|line| {
+            let (key, value) = line.split_once('=')?;
+            (key.trim() == wanted && !value.trim().is_empty()).then_some(value.trim())
+        });
+        values.next_back().map(str::to_owned)
+    };
+    let conf = file.parent().and_then(Path::parent).filter(|conf| conf.ends_with("conf"));
+    let server = conf.and_then(Path::parent);
+    let files = value("FILE_SYSTEM_ROOT").map(PathBuf::from).and_then(|path| {
+        let path = if path.is_absolute() { path } else { server?.join(path) };
+        Some(path.components().collect())
     });
-    let folder = Path::new(values.next_back()?);
-    folder.is_absolute().then(|| folder.components().collect())
+    // On the machine itself, the socket needs no name.
+    let host = value("MYSQL_HOST").filter(|host| host != "localhost");
+    let port = host.as_ref().and_then(|_| value("MYSQL_PORT")?.parse().ok());
+    let name = value("MYSQL_DATABASE_NAME").unwrap_or_else(|| "caosdb".to_owned());
+    let databases = Databases::Named(vec![name]);
+    let database = MariadbConfig {
+        databases,
+        defaults_file: None,
+        host,
+        port,
+        socket: None,
+        user: None,
+        programs: None,
+        prefix: String::new(),
+    };
+    FoundLinkahead { file: file.to_owned(), files, database }
 }
 
 /// The databases that lines of a `.pgpass` name in full. Passwords are not looked at.

@@ -10,6 +10,7 @@ fn answers() -> Answers {
         job: "lab.1".into(),
         paths: vec!["/srv/ü\u{7f}".into(), "/home".into()],
         exclude: vec!["*.t\"mp".into()],
+        mount_links: Some(MountLinks::Report),
         aiida: vec![AiidaConfig {
             folder: "/home/a/.aiida".into(),
             profile: Some("main".into()),
@@ -60,6 +61,7 @@ fn what_was_answered_is_read_back_as_it_was_meant() {
     assert_eq!(read.repository.key, given.key);
     let job = &read.jobs["lab.1"];
     assert_eq!((&job.paths, &job.exclude), (&given.paths, &given.exclude));
+    assert_eq!(job.mount_links, given.mount_links);
     assert_eq!((&job.streams, &job.aiida), (&given.streams, &given.aiida));
     assert_eq!(job.schedule, given.schedule);
     assert_eq!(job.keep.as_ref(), Some(&given.keep));
@@ -116,9 +118,18 @@ fn other_files_tell_folders_and_databases() {
     let info = r#"{"backup_dir": "/scratch/backup_dest//x/", "periodicity": 2}"#;
     assert_eq!(backup_folder(info), Some("/scratch/backup_dest/x".into()));
     assert_eq!(backup_folder(r#"{"backup_dir": null}"#), None);
-    let conf = "# FILE_SYSTEM_ROOT=/no\nFILE_SYSTEM_ROOT=/a\n  FILE_SYSTEM_ROOT = /opt/files/ \n";
-    assert_eq!(file_system_root(conf), Some("/opt/files".into()));
-    assert_eq!(file_system_root("FILE_SYSTEM_ROOT=./CaosDBFileSystem"), None);
+    let conf = "# FILE_SYSTEM_ROOT=/no\nFILE_SYSTEM_ROOT=/a\n  FILE_SYSTEM_ROOT = /opt/files/ \n\
+                MYSQL_HOST=sql\nMYSQL_PORT=3307\nMYSQL_DATABASE_NAME=lab\nMYSQL_USER_PASSWORD=x\n";
+    let found = linkahead(conf, Path::new("/etc/server.conf"));
+    assert_eq!(found.files, Some("/opt/files".into()));
+    assert_eq!((found.database.host.as_deref(), found.database.port), (Some("sql"), Some(3307)));
+    assert_eq!(found.database.databases, Databases::Named(vec!["lab".into()]));
+    let usual = "FILE_SYSTEM_ROOT=./CaosDBFileSystem\nMYSQL_HOST=localhost\nMYSQL_PORT=3306\n";
+    let found = linkahead(usual, Path::new("/opt/server/conf/core/server.conf"));
+    assert_eq!(found.files, Some("/opt/server/CaosDBFileSystem".into()));
+    assert_eq!((found.database.host, found.database.port), (None, None));
+    assert_eq!(found.database.databases, Databases::Named(vec!["caosdb".into()]));
+    assert_eq!(linkahead(usual, Path::new("/etc/server.conf")).files, None);
     let found = pgpass_databases("# c\nlocalhost:5432:aiidadb:aiida:pass:word\n*:*:*:x:y\nbad\n");
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].databases, Databases::Named(vec!["aiidadb".into()]));

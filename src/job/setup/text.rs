@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::Answers;
-use crate::job::config::{Databases, KeyPlace, MariadbConfig, PostgresqlConfig, StreamConfig};
+use crate::job::config::{
+    Databases, KeyPlace, MariadbConfig, MountLinks, PostgresqlConfig, StreamConfig,
+};
 
 /// The text of the file.
 pub(super) fn of(answers: &Answers) -> String {
@@ -38,6 +40,13 @@ fn job(file: &mut Lines, answers: &Answers) {
         file.line("# exclude = [\"*.tmp\"]       # patterns as in git's ignore files");
     } else {
         file.texts("exclude", &answers.exclude);
+    }
+    match answers.mount_links {
+        None => {}
+        Some(how) => {
+            file.line("# Links out of the paths: \"report\" names them, \"follow\" takes what they lead to.");
+            file.text("mount-links", if how == MountLinks::Report { "report" } else { "follow" });
+        }
     }
     file.text("schedule", &answers.schedule.to_string());
     for preset in &answers.aiida {

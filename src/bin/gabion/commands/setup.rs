@@ -4,13 +4,14 @@ mod checks;
 mod databases;
 mod dialogue;
 mod files;
+mod linkahead;
 mod machine_files;
 mod report;
 
 use std::path::{Path, PathBuf};
 
 use gabion::job::aiida::{expand, folders};
-use gabion::job::config::{AiidaConfig, Configuration, Keep, KeyPlace};
+use gabion::job::config::{AiidaConfig, Configuration, Keep, KeyPlace, MountLinks};
 use gabion::job::setup::Answers;
 
 use self::checks::Place;
@@ -36,6 +37,8 @@ use crate::{machine, process, sources};
 EXAMPLES:
   gabion setup
   gabion setup --repository /mnt/backup/gabion --path /srv/files --postgresql mydb --yes
+  gabion setup --repository /mnt/backup/gabion --aiida main --yes
+  gabion setup --repository /mnt/backup/gabion --linkahead /opt/caosdb/conf/ext/server.conf --yes
   gabion setup --repository /mnt/backup/gabion --path /home --print-config")]
 pub(crate) struct Args {
     /// Name of the job [default: nightly]
@@ -53,6 +56,9 @@ pub(crate) struct Args {
     /// The folder of AiiDA's configuration [default: ~/.aiida]
     #[arg(long, value_name = "FOLDER", requires = "aiida")]
     aiida_folder: Option<PathBuf>,
+    /// LinkAhead's server.conf: the files, the folder of this file and the database that it names
+    #[arg(long, value_name = "FILE")]
+    linkahead: Option<PathBuf>,
     #[command(flatten)]
     databases: DatabaseArgs,
     /// Make this file with a random passphrase for a new repository
@@ -137,11 +143,17 @@ fn plan(session: &Session, args: &Args, dialogue: &Dialogue) -> Result<Plan, Fai
     let job =
         dialogue.text("--job", args.job.clone(), "Name of the job", Some("nightly".into()))?;
     let aiida = aiida(args, dialogue, &found)?;
-    let paths = paths(args, dialogue, &found)?;
-    let streams = databases::ask(&args.databases, dialogue, &found)?;
+    let linkahead = linkahead::ask(args.linkahead.as_deref(), dialogue, &found)?;
+    let mut paths = paths(args, dialogue, &found)?;
+    if let Some(server) = &linkahead {
+        paths.extend(linkahead::paths(server)?);
+    }
+    let of_server = linkahead.as_ref().map(|server| &server.database);
+    let streams = databases::ask(&args.databases, dialogue, &found, of_server)?;
     if paths.is_empty() && streams.is_empty() && aiida.is_empty() {
         return Err(Failure::usage("nothing was named that a snapshot could be taken of").hint(
-            "say --path PATH, --aiida PROFILE, --postgresql NAME, --mariadb NAME or --sqlite FILE",
+            "say --path PATH, --aiida PROFILE, --linkahead FILE, --postgresql NAME, --mariadb NAME \
+             or --sqlite FILE",
         ));
     }
     let mut sources = paths.clone();
@@ -156,6 +168,7 @@ fn plan(session: &Session, args: &Args, dialogue: &Dialogue) -> Result<Plan, Fai
         job,
         paths,
         exclude: args.exclude.clone(),
+        mount_links: linkahead.map(|_| MountLinks::Report),
         aiida,
         streams,
         schedule: schedule(args, dialogue)?,

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use gabion::job::config::{ELSEWHERE, is_elsewhere};
 use gabion::storage::LocalStorage;
 
 use crate::errors::{Exit, Failure};
@@ -50,6 +51,10 @@ pub(super) fn source(path: &Path) -> Result<PathBuf, Failure> {
 
 /// The repository's folder: apart from the sources, and a repository or a place for one.
 pub(super) fn repository(path: &Path, sources: &[PathBuf]) -> Result<Place, Failure> {
+    if path.to_str().is_some_and(is_elsewhere) && !path.exists() {
+        let message = format!("{} is on another machine", path.display());
+        return Err(Failure::usage(message).hint(ELSEWHERE));
+    }
     let path = absolute_text(path)?;
     let Some(above) = path.parent() else {
         return Err(Failure::usage("/ cannot hold a repository").hint("name a folder in it"));

@@ -37,16 +37,16 @@ pub(super) struct DatabaseArgs {
     #[arg(long, value_name = "NAME")]
     mariadb: Vec<String>,
     /// Host of the MariaDB server
-    #[arg(long, value_name = "HOST", requires = "mariadb", conflicts_with = "mariadb_socket")]
+    #[arg(long, value_name = "HOST", conflicts_with = "mariadb_socket")]
     mariadb_host: Option<String>,
     /// Its socket
-    #[arg(long, value_name = "FILE", requires = "mariadb")]
+    #[arg(long, value_name = "FILE")]
     mariadb_socket: Option<PathBuf>,
     /// User
-    #[arg(long, value_name = "USER", requires = "mariadb")]
+    #[arg(long, value_name = "USER")]
     mariadb_user: Option<String>,
     /// Option file with user and password, in the place of ~/.my.cnf
-    #[arg(long, value_name = "FILE", requires = "mariadb")]
+    #[arg(long, value_name = "FILE")]
     mariadb_defaults_file: Option<PathBuf>,
     /// An SQLite database; may be given several times
     #[arg(long, value_name = "FILE")]
@@ -57,6 +57,11 @@ pub(super) struct DatabaseArgs {
 }
 
 impl DatabaseArgs {
+    fn says_where_mariadb_is(&self) -> bool {
+        let user = self.mariadb_user.is_some() || self.mariadb_defaults_file.is_some();
+        user || self.mariadb_host.is_some() || self.mariadb_socket.is_some()
+    }
+
     fn is_empty(&self) -> bool {
         self.postgresql.is_empty() && self.mariadb.is_empty() && self.sqlite.is_empty()
     }
@@ -67,9 +72,10 @@ pub(super) fn ask(
     args: &DatabaseArgs,
     dialogue: &Dialogue,
     found: &Found,
+    linkahead: Option<&MariadbConfig>,
 ) -> Result<Vec<StreamConfig>, Failure> {
     if !args.is_empty() || !dialogue.asks() {
-        return given(args);
+        return given(args, linkahead);
     }
     let mut streams = Vec::new();
     let proposed = found.postgresql();
@@ -88,14 +94,16 @@ pub(super) fn ask(
             ..proposed
         }));
     }
-    let names =
-        dialogue.line("MariaDB or MySQL databases (names, * for all, - for none)", Some("-"))?;
+    let default = linkahead.map_or("-".to_owned(), |server| names_text(&server.databases));
+    let question = "MariaDB or MySQL databases (names, * for all, - for none)";
+    let names = dialogue.line(question, Some(&default))?;
     if let Some(databases) = databases(names.split_whitespace()) {
+        let of = linkahead.cloned().unwrap_or_else(|| mariadb(Databases::All));
         let options = found.mariadb_options();
         let question = "Option file with user and password (empty: ~/.my.cnf)";
         let file = value(dialogue.line(question, options.as_deref())?);
         let defaults_file = file.map(|file| checks::absolute_text(Path::new(&file))).transpose()?;
-        streams.push(StreamConfig::Mariadb(MariadbConfig { defaults_file, ..mariadb(databases) }));
+        streams.push(StreamConfig::Mariadb(MariadbConfig { databases, defaults_file, ..of }));
     }
     loop {
         let file = dialogue.line("An SQLite database (- for none)", Some("-"))?;
@@ -109,7 +117,10 @@ pub(super) fn ask(
     }
 }
 
-fn given(args: &DatabaseArgs) -> Result<Vec<StreamConfig>, Failure> {
+fn given(
+    args: &DatabaseArgs,
+    linkahead: Option<&MariadbConfig>,
+) -> Result<Vec<StreamConfig>, Failure> {
     let mut streams = Vec::new();
     let path = |path: &Option<PathBuf>| path.as_deref().map(checks::absolute_text).transpose();
     if let Some(databases) = databases(args.postgresql.iter().map(String::as_str)) {
@@ -121,14 +132,20 @@ fn given(args: &DatabaseArgs) -> Result<Vec<StreamConfig>, Failure> {
             ..postgresql(databases)
         }));
     }
-    if let Some(databases) = databases(args.mariadb.iter().map(String::as_str)) {
+    let named = databases(args.mariadb.iter().map(String::as_str)).map(mariadb);
+    if let Some(server) = named.or_else(|| linkahead.cloned()) {
+        let socket = path(&args.mariadb_socket)?;
         streams.push(StreamConfig::Mariadb(MariadbConfig {
-            host: args.mariadb_host.clone(),
-            socket: path(&args.mariadb_socket)?,
+            host: args.mariadb_host.clone().or(server.host).filter(|_| socket.is_none()),
+            socket,
             user: args.mariadb_user.clone(),
             defaults_file: path(&args.mariadb_defaults_file)?,
-            ..mariadb(databases)
+            ..server
         }));
+    } else if args.says_where_mariadb_is() {
+        return Err(Failure::usage("it is not said which MariaDB database").hint(
+            "say --mariadb NAME, or --linkahead FILE for the one that LinkAhead's server.conf names",
+        ));
     }
     for file in &args.sqlite {
         streams.push(sqlite(file)?);

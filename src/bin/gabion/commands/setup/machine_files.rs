@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use gabion::job::config::PostgresqlConfig;
-use gabion::job::setup::{FoundAiida, backup_folder, file_system_root, pgpass_databases, profiles};
+use gabion::job::setup::{
+    FoundAiida, FoundLinkahead, backup_folder, linkahead, pgpass_databases, profiles,
+};
 
 use super::dialogue::Dialogue;
 use crate::machine;
@@ -26,7 +28,8 @@ pub(super) struct Found {
     aiida_folder: Option<PathBuf>,
     aiida: Vec<FoundAiida>,
     backup_folder: Option<PathBuf>,
-    linkahead: Option<PathBuf>,
+    linkahead: Option<FoundLinkahead>,
+    linkahead_files: Option<PathBuf>,
     postgresql: Vec<PostgresqlConfig>,
     postgresql_socket: Option<PathBuf>,
     mariadb_options: Option<PathBuf>,
@@ -44,7 +47,7 @@ impl Found {
         let pgpass = machine::variable("PGPASSFILE").map(PathBuf::from);
         let pgpass = pgpass.or_else(|| below(".pgpass"));
         let root = machine::variable("CAOSDB_CONFIG_FILE_SYSTEM_ROOT").map(PathBuf::from);
-        let conf = || LINKAHEAD.iter().find_map(|path| file_system_root(&text(Path::new(path))?));
+        let conf = |path: &&str| Some(linkahead(&text(Path::new(path))?, Path::new(path)));
         Self {
             aiida: aiida_folder
                 .as_ref()
@@ -53,7 +56,8 @@ impl Found {
                 .unwrap_or_default(),
             backup_folder: aiida_folder.as_deref().and_then(old_backup),
             aiida_folder,
-            linkahead: root.or_else(conf).filter(|folder| folder.is_dir()),
+            linkahead: LINKAHEAD.iter().find_map(conf).filter(|found| found.files.is_some()),
+            linkahead_files: root.filter(|folder| folder.is_dir()),
             postgresql: pgpass
                 .and_then(|file| text(&file))
                 .map_or(Vec::new(), |t| pgpass_databases(&t)),
@@ -71,8 +75,8 @@ impl Found {
             let FoundAiida { name, backend, about } = profile;
             dialogue.say(&format!("found: the AiiDA profile {name} ({backend}, {about})"));
         }
-        if let Some(folder) = &self.linkahead {
-            dialogue.say(&format!("found: LinkAhead's files in {}", folder.display()));
+        if let Some(found) = &self.linkahead {
+            dialogue.say(&format!("found: a LinkAhead server ({})", found.file.display()));
         }
         if let Some(folder) = &self.postgresql_socket {
             dialogue.say(&format!("found: a PostgreSQL server ({})", folder.display()));
@@ -81,7 +85,12 @@ impl Found {
 
     /// Folders that are proposed.
     pub(super) fn folders(&self) -> Vec<String> {
-        self.linkahead.iter().map(|folder| folder.display().to_string()).collect()
+        self.linkahead_files.iter().map(|folder| folder.display().to_string()).collect()
+    }
+
+    /// LinkAhead's server.
+    pub(super) fn linkahead(&self) -> Option<&FoundLinkahead> {
+        self.linkahead.as_ref()
     }
 
     /// The names of AiiDA's profiles.
@@ -116,7 +125,8 @@ impl Found {
     }
 }
 
-fn text(path: &Path) -> Option<String> {
+/// The text of a file, if it is a short one that can be read.
+pub(super) fn text(path: &Path) -> Option<String> {
     let short = path.metadata().ok().is_some_and(|about| about.is_file() && about.len() <= MAX_LEN);
     short.then(|| std::fs::read_to_string(path).ok()).flatten()
 }
