@@ -58,9 +58,9 @@ fn remove(sandbox: &Sandbox, name: &str) {
     let _ = fs::remove_file(sandbox.path(name));
 }
 
-fn change(sandbox: &Sandbox, round: usize) {
+fn change(sandbox: &Sandbox, round: u8) {
     let mut noise = vec![0; 400_000];
-    blake3::Hasher::new().update(&round.to_le_bytes()).finalize_xof().fill(&mut noise);
+    blake3::Hasher::new().update(&[round]).finalize_xof().fill(&mut noise);
     sandbox.write("src/changing", noise);
 }
 
@@ -149,7 +149,7 @@ fn a_run_that_is_killed_in_a_command_or_while_it_tells_costs_nothing() {
     let told = TcpListener::bind("127.0.0.1:0").unwrap();
     let sandbox = with_night(told.local_addr().unwrap().port());
     first_run(&sandbox, &told);
-    for (round, phase) in ["before", "dump", "after", "finally"].into_iter().enumerate() {
+    for (round, phase) in (0..).zip(["before", "dump", "after", "finally"]) {
         change(&sandbox, round);
         sandbox.write(format!("stop-{phase}"), "");
         let mut run = begin(&sandbox);
@@ -220,7 +220,7 @@ fn a_run_that_is_killed_while_it_stores_keeps_prunes_or_checks_costs_nothing() {
     let told = TcpListener::bind("127.0.0.1:0").unwrap();
     let sandbox = with_night(told.local_addr().unwrap().port());
     first_run(&sandbox, &told);
-    for (round, (phase, call, folder)) in CALLS.into_iter().enumerate() {
+    for (round, (phase, call, folder)) in (0..).zip(CALLS) {
         change(&sandbox, round);
         assert!(killed_at(&sandbox, call, folder), "{phase} was not met");
         assert_goes_on(&sandbox, phase, &told);
