@@ -132,6 +132,14 @@ impl Repository {
         Ok(self.locate(id)?.is_some())
     }
 
+    /// See [`Index::lost_packs`].
+    ///
+    /// # Errors
+    /// When the index cannot be made anew.
+    pub fn lost_packs(&self) -> Result<Vec<PackId>, RepositoryError> {
+        self.ask_index(Index::lost_packs)
+    }
+
     /// See [`Index::locate_all`].
     pub(super) fn locate_all(&self, id: &ChunkId) -> Result<Vec<Location>, RepositoryError> {
         self.ask_index(|index| index.locate_all(id))
@@ -261,6 +269,7 @@ impl Refresh<'_> {
             }
             Err(error) => return Err(error),
         };
+        let all: Vec<PackId> = listed.iter().map(|pack| pack.id).collect();
         let present: Vec<NewPack> = listed
             .into_iter()
             .filter(|pack| packs.get(&pack.id) == Some(&pack.len))
@@ -269,7 +278,7 @@ impl Refresh<'_> {
                 Some(NewPack { id: pack.id, len: pack.len, encoded: pack.footer, footer })
             })
             .collect();
-        Ok(self.index.add(Some(id), &present)?)
+        Ok(self.index.add(Some((id, &all)), &present)?)
     }
 
     /// Takes in packs that no segment lists: an interrupted run left them, and nothing that was

@@ -25,6 +25,7 @@ mod damage_fields;
 mod every_file;
 mod forget_op;
 mod format_golden;
+mod lost_content;
 mod model;
 mod old_repositories;
 mod parity;

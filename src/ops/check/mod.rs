@@ -34,6 +34,7 @@ use crate::storage::ObjectName;
 pub(in crate::ops) use picture::Picture;
 use report::Report;
 pub use verified::Verified;
+pub(in crate::ops) use verified::findings;
 
 /// How much of the packs' data is read. The structure is always checked whole.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -166,6 +167,7 @@ fn look(
         problems: report.problems(),
         notes: report.notes(),
     };
+    verified.remember_findings(summary.problems);
     Ok(Looked { summary, picture, lost })
 }
 

@@ -12,6 +12,13 @@ use crate::storage::ObjectName;
 
 /// The file in the client's cache. A line: the pack's id, and seconds since 1970.
 const FILE: &str = "packs-verified";
+/// The file that says how many problems the last check found, when it found some.
+const FINDINGS: &str = "check-findings";
+
+/// How many problems the last check by this client found, as text, if it found some.
+pub(in crate::ops) fn findings(repository: &Repository) -> Option<String> {
+    std::fs::read_to_string(repository.cache_folder()?.path().join(FINDINGS)).ok()
+}
 
 /// When each pack was last read whole and nothing was found.
 #[derive(Debug)]
@@ -68,6 +75,18 @@ impl Verified {
     /// Whether no other pack should be begun.
     pub(super) fn is_late(&self) -> bool {
         self.until.is_some_and(|until| (self.clock)() >= until)
+    }
+
+    /// Remembers how many problems a check found: whoever takes a snapshot looks more closely then.
+    #[expect(clippy::disallowed_methods, reason = "the cache is no part of the repository")]
+    pub(super) fn remember_findings(&self, problems: u64) {
+        let Some(folder) = &self.folder else { return };
+        let findings = folder.path().join(FINDINGS);
+        // That it is not remembered must not hide what was found.
+        let _ = match problems {
+            0 => std::fs::remove_file(findings),
+            _ => folder.make().and_then(|()| std::fs::write(findings, problems.to_string())),
+        };
     }
 
     /// Remembers it for the next time, as far as the packs are still there.

@@ -49,6 +49,8 @@ pub(super) struct FeedTotals {
     pub(super) removed: u64,
     pub(super) excluded: u64,
     pub(super) to_read: u64,
+    pub(super) lost: u64,
+    pub(super) lost_pages: u64,
     /// Why everything was looked at although less was asked for.
     pub(super) full_scan_because: Option<String>,
 }
@@ -188,6 +190,7 @@ impl<'a, 'r> Feeder<'a, 'r> {
     /// Hands out what is left and gives the counts.
     pub(super) fn finish(mut self) -> Result<FeedTotals, OpError> {
         self.hand_out().map_err(|_| OpError::Interrupted)?;
+        (self.totals.lost, self.totals.lost_pages) = (self.previous.lost, self.previous.lost_pages);
         // A stream was in the parent too, but no walk comes by it.
         self.totals.removed = self.previous.removed;
         Ok(self.totals)

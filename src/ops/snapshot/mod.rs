@@ -5,6 +5,7 @@
 
 mod collect;
 mod commit;
+mod doubt;
 mod dump_format;
 mod feed;
 mod increment;
@@ -45,6 +46,7 @@ use crate::source::scan::{Scan, ScanOptions};
 use crate::tree::TreeTotals;
 use collect::Collector;
 use commit::Commit;
+use doubt::Doubt;
 use feed::{FeedTotals, Feeder};
 use increment::{Stop, continuation};
 use pipeline::{Message, Shared};
@@ -156,15 +158,22 @@ fn run_in_session(
     let earlier = Earlier::find(repository, &options.host, commit.paths(), named)?;
     repository.load_index()?;
     commit.remember_packs();
+    let doubt = Doubt::about(repository, &earlier)?;
     if let Some(parent) = &earlier.parent {
         let (items, bytes) = (parent.counts.entries, parent.counts.bytes);
         repository.observer().event(Event::Total { items, bytes });
     }
     let writer = Writer::new(repository, options.compression);
     commit.adopt(&writer);
-    let result = store_and_confirm(&writer, options, source, scan_started, commit, &earlier);
-    if result.is_err() {
-        commit.packs_were_listed(writer.close());
+    let base = (&earlier, &doubt);
+    let result = store_and_confirm(&writer, options, source, scan_started, commit, base);
+    match &result {
+        Err(_) => commit.packs_were_listed(writer.close()),
+        Ok(summary) => {
+            if let Some(snapshot) = &summary.snapshot {
+                doubt.settle(repository, snapshot.id);
+            }
+        }
     }
     result
 }
@@ -175,7 +184,7 @@ fn store_and_confirm(
     source: Source,
     mut scan_started: Timestamp,
     commit: &mut Commit,
-    earlier: &Earlier,
+    (earlier, doubt): (&Earlier, &Doubt),
 ) -> Result<SnapshotSummary, OpError> {
     let repository = writer.repository();
     let shared =
@@ -186,7 +195,7 @@ fn store_and_confirm(
         let (out, messages) = sync_channel(shared.channel_len());
         let feeder = scope.spawn(|| {
             let out = out;
-            feed(&shared, &out, earlier, options, source, &mut scan_started)
+            feed(&shared, &out, (earlier, doubt), options, source, &mut scan_started)
         });
         let collected = collect(&shared, writer, commit, &messages, dry_run);
         // The feeder ends when nobody listens any more.
@@ -212,12 +221,12 @@ fn store_and_confirm(
 fn feed(
     shared: &Arc<Shared>,
     out: &SyncSender<Message>,
-    earlier: &Earlier,
+    base: (&Earlier, &Doubt),
     options: &mut SnapshotOptions,
     source: Source,
     scan_started: &mut Timestamp,
 ) -> Result<FeedTotals, OpError> {
-    match run_streams_and_walk(shared, out, earlier, options, source, scan_started) {
+    match run_streams_and_walk(shared, out, base, options, source, scan_started) {
         Ok(totals) => {
             let _ = out.send(Message::Finished);
             Ok(totals)
@@ -233,14 +242,17 @@ fn feed(
 fn run_streams_and_walk(
     shared: &Arc<Shared>,
     out: &SyncSender<Message>,
-    earlier: &Earlier,
+    (earlier, doubt): (&Earlier, &Doubt),
     options: &mut SnapshotOptions,
     source: Source,
     scan_started: &mut Timestamp,
 ) -> Result<FeedTotals, OpError> {
     let bases = earlier.bases();
     let force = options.force;
-    let previous = || Previous::new(&shared.repository, &bases, force);
+    let previous = || {
+        let previous = Previous::new(&shared.repository, &bases, force);
+        if doubt.remains() { previous.doubt(&shared.repository) } else { previous }
+    };
     let mut feeder = Feeder::new(shared, out, previous(), options);
     feeder.streams(options)?;
     let (mut increment, mut full_scan_because) = (None, None);
@@ -248,7 +260,7 @@ fn run_streams_and_walk(
         Source::Started(scan) => scan,
         Source::Later(mut scan) => {
             *scan_started = (options.clock)();
-            match increment::plan(&shared.repository, options, earlier) {
+            match increment::plan(&shared.repository, options, earlier, doubt.why()) {
                 Ok(planned) => increment = planned,
                 Err(Stop::StartOver(why)) => full_scan_because = Some(why),
                 Err(Stop::Error(error)) => return Err(error),
@@ -265,9 +277,8 @@ fn run_streams_and_walk(
     feeder.stand_in(std::mem::take(&mut options.stand_ins));
     match feeder.walk(&mut scan, increment.as_ref(), &options.excludes) {
         Ok(()) => {}
-        Err(Stop::Error(error)) => return Err(error),
-        Err(Stop::StartOver(why)) => {
-            full_scan_because = Some(why);
+        Err(stop) => {
+            full_scan_because = Some(increment::why_all_over(stop, increment.is_some())?);
             feeder.start_over(previous())?;
             let mut scan = Scan::start(everything)?;
             match feeder.walk(&mut scan, None, &options.excludes) {
@@ -331,6 +342,8 @@ fn summarise(
         removed_entries: fed.removed,
         unseen_entries: fed.unseen,
         full_scan_because: fed.full_scan_because.clone(),
+        lost_entries: fed.lost,
+        lost_pages: fed.lost_pages,
         excluded: fed.excluded,
         problems: shared.problems.load(Ordering::Relaxed),
         resumed: earlier.checkpoint.is_some(),

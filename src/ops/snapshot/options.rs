@@ -157,6 +157,11 @@ pub struct SnapshotSummary {
     pub unseen_entries: u64,
     /// Why everything was looked at although the caller had asked for less.
     pub full_scan_because: Option<String>,
+    /// Entries that were as before, but of whose content the repository had lost something: they
+    /// were read again.
+    pub lost_entries: u64,
+    /// Pages of the earlier snapshot that the repository had lost: what they told of was read again.
+    pub lost_pages: u64,
     /// Paths left out by rules.
     pub excluded: u64,
     /// Sources that could not be read, or not whole.

@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::names::Names;
-use crate::format::entry::{EntryKind, Timestamp};
-use crate::format::page::EntryStat;
+use crate::format::entry::{Content, ContentItem, EntryKind, Timestamp};
+use crate::format::page::{ContentPage, EntryStat, Leaf};
 use crate::format::path;
 use crate::format::snapshot::{RawBytes, Root, Snapshot};
 use crate::id::{ChunkId, SnapshotId};
@@ -127,6 +127,13 @@ pub(super) struct Previous<'r> {
     /// Looks into the parent without regard to the order of the walk.
     finder: Option<Cursor<'r>>,
     force: bool,
+    /// Reads lists of contents, where it is in doubt whether the repository still has all that it
+    /// had.
+    doubtful: Option<PageReader<'r>>,
+    /// Files that are as they were and whose content the repository has lost, and pages of earlier
+    /// trees that it has lost.
+    pub(super) lost: u64,
+    pub(super) lost_pages: u64,
     /// The parent's entry of the path that was asked for last, where names are watched.
     last: Option<(Arc<LeafPage>, usize)>,
     /// Hard-linked files, where not all of their names are looked at.
@@ -142,7 +149,23 @@ impl<'r> Previous<'r> {
             racy_from: before(basis.scan_started, RACY_NANOS),
         });
         let finder = bases.last().map(|basis| PageReader::new(repository).cursor(basis.root));
-        Self { tracks: tracks.collect(), finder, force, last: None, names: None, removed: 0 }
+        Self {
+            tracks: tracks.collect(),
+            finder,
+            force,
+            doubtful: None,
+            lost: 0,
+            lost_pages: 0,
+            last: None,
+            names: None,
+            removed: 0,
+        }
+    }
+
+    /// From now on nothing is taken over whose content is not in the index.
+    pub(super) fn doubt(mut self, repository: &'r Repository) -> Self {
+        self.doubtful = Some(PageReader::new(repository));
+        self
     }
 
     /// From now on hard-linked files are watched: not all of their names are looked at.
@@ -219,9 +242,21 @@ impl<'r> Previous<'r> {
         let mut known = Known::New;
         self.last = None;
         let last = self.tracks.len().saturating_sub(1);
+        let mut lost = false;
         for (number, track) in self.tracks.iter_mut().enumerate() {
             let mut skipped = 0;
-            while let Some((page, at)) = track.cursor.peek()? {
+            loop {
+                let (page, at) = match track.cursor.peek() {
+                    Ok(Some(found)) => found,
+                    Ok(None) => break,
+                    // What the page told is not known any more; the new tree will have it again.
+                    Err(RepositoryError::MissingChunk(_)) => {
+                        self.lost_pages += 1;
+                        track.cursor.skip();
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
                 match path::compare(page.leaf.path(at), wanted) {
                     Ordering::Less => {
                         if let Some(names) = &mut self.names {
@@ -233,8 +268,12 @@ impl<'r> Previous<'r> {
                     }
                     Ordering::Greater => {}
                     Ordering::Equal => {
-                        let same =
+                        let mut same =
                             !self.force && unchanged(page.leaf.stat(at), stat, track.racy_from);
+                        if let (true, Some(reader)) = (same, &mut self.doubtful) {
+                            same = is_there(reader, &page.leaf, at)?;
+                            lost |= !same;
+                        }
                         if number == last && self.names.is_some() {
                             self.last = Some((Arc::clone(page), at));
                         }
@@ -253,6 +292,7 @@ impl<'r> Previous<'r> {
                 self.removed += skipped;
             }
         }
+        self.lost += u64::from(lost && !matches!(known, Known::Same(..)));
         if let Some(names) = &mut self.names {
             names.seen(wanted, stat, matches!(known, Known::Same(..)));
         }
@@ -272,6 +312,37 @@ impl<'r> Previous<'r> {
         }
         Ok(())
     }
+}
+
+/// Whether the repository still has all of an entry's content, as far as the index says.
+fn is_there(reader: &mut PageReader<'_>, leaf: &Leaf, at: usize) -> Result<bool, RepositoryError> {
+    let repository = reader.repository();
+    let are_there = |items: &[ContentItem]| -> Result<bool, RepositoryError> {
+        for item in items {
+            if let ContentItem::Chunk { id, .. } = item
+                && !repository.is_anywhere(id)?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    let mut lists = match leaf.content(at) {
+        Content::Empty | Content::Inline(_) => return Ok(true),
+        Content::Items(items) => return are_there(items),
+        Content::Paged { root, .. } => vec![*root],
+    };
+    while let Some(id) = lists.pop() {
+        match reader.content_page(&id) {
+            Ok(ContentPage::Items(items)) if are_there(&items)? => {}
+            Ok(ContentPage::Items(_)) | Err(RepositoryError::MissingChunk(_)) => return Ok(false),
+            Ok(ContentPage::Children { children, .. }) => {
+                lists.extend(children.iter().map(|child| child.id));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
 }
 
 /// Unchanged: same size, times and inode on the same file system, settled when it was read, and

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavio
 
 use crate::id::{PackId, RepositoryId, SegmentId};
 
-const SCHEMA_VERSION: u32 = 1;
+const SCHEMA_VERSION: u32 = 2;
 
 /// Longest that a statement waits for another process, in milliseconds.
 const BUSY_TIMEOUT_MS: u64 = 30_000;
@@ -18,6 +18,7 @@ const BUSY_TIMEOUT_MS: u64 = 30_000;
 const SCHEMA: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE segment (id BLOB PRIMARY KEY) WITHOUT ROWID;
+    CREATE TABLE listed (segment BLOB, pack BLOB, PRIMARY KEY (segment, pack)) WITHOUT ROWID;
     CREATE TABLE pack (
         no INTEGER PRIMARY KEY AUTOINCREMENT,
         id BLOB NOT NULL UNIQUE,
@@ -154,6 +155,13 @@ impl Catalogue {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// All packs that segments list, whether they are there or not.
+    pub(super) fn listed(&self) -> Result<Vec<PackId>, CatalogueError> {
+        let mut query = self.db.prepare("SELECT DISTINCT pack FROM listed")?;
+        let rows = query.query_map([], |row| Ok(PackId(row.get(0)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// The encoded footer of a pack.
     pub(super) fn footer(&self, pack: &PackRow) -> Result<Vec<u8>, CatalogueError> {
         let mut query =
@@ -166,11 +174,11 @@ impl Catalogue {
         Ok(footer)
     }
 
-    /// Takes packs in, all or none; those already known keep their number. Notes `segment` as taken
-    /// in with them. Returns the rows in the order of `packs`.
+    /// Takes packs in, all or none; those already known keep their number. Notes `segment`, which
+    /// lists some, as taken in with them. Returns the rows in the order of `packs`.
     pub(super) fn add(
         &mut self,
-        segment: Option<SegmentId>,
+        segment: Option<(SegmentId, &[PackId])>,
         packs: &[(PackId, u64, u32, &[u8])],
     ) -> Result<Vec<PackRow>, CatalogueError> {
         let checks: Vec<[u8; 32]> =
@@ -189,8 +197,12 @@ impl Catalogue {
                 .query_row([&id.0[..]], |row| row.get(0))?;
             rows.push(PackRow { no, id: *id, len: *len, chunks: *chunks });
         }
-        if let Some(segment) = segment {
+        if let Some((segment, listed)) = segment {
             change.execute("INSERT OR IGNORE INTO segment VALUES (?1)", [&segment.0[..]])?;
+            let mut note = change.prepare("INSERT OR IGNORE INTO listed VALUES (?1, ?2)")?;
+            for pack in listed {
+                note.execute([&segment.0[..], &pack.0[..]])?;
+            }
         }
         change.commit()?;
         Ok(rows)
@@ -208,6 +220,7 @@ impl Catalogue {
         }
         for segment in segments {
             change.execute("DELETE FROM segment WHERE id = ?1", [&segment.0[..]])?;
+            change.execute("DELETE FROM listed WHERE segment = ?1", [&segment.0[..]])?;
         }
         change.commit()?;
         Ok(())

@@ -201,13 +201,24 @@ impl Index {
         self.packs.values().map(|row| u64::from(row.chunks)).sum()
     }
 
-    /// Takes in new packs.
+    /// Packs that segments list and that it does not know: whoever deletes a pack on purpose
+    /// replaces these segments.
+    ///
+    /// # Errors
+    /// When the catalogue cannot be read.
+    pub fn lost_packs(&self) -> Result<Vec<PackId>, UnusableIndex> {
+        let mut lost = self.catalogue().listed()?;
+        lost.retain(|pack| !self.numbers.contains_key(pack));
+        Ok(lost)
+    }
+
+    /// Takes in new packs; with a segment, and all that it lists.
     ///
     /// # Errors
     /// When the catalogue cannot be written.
     pub fn add(
         &mut self,
-        segment: Option<SegmentId>,
+        segment: Option<(SegmentId, &[PackId])>,
         packs: &[NewPack],
     ) -> Result<(), UnusableIndex> {
         let rows: Vec<(PackId, u64, u32, &[u8])> = packs

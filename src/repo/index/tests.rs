@@ -64,8 +64,8 @@ fn two_processes_may_share_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let (mut one, mut two) = (open(folder.path()).unwrap(), open(folder.path()).unwrap());
     let (a, b) = (pack(0..70_000), pack(70_000..140_000));
-    one.add(Some(SegmentId([1; 16])), &[a.clone(), b.clone()]).unwrap();
-    two.add(Some(SegmentId([1; 16])), &[a.clone(), b.clone()]).unwrap();
+    one.add(Some((SegmentId([1; 16]), &[a.id, b.id])), &[a.clone(), b.clone()]).unwrap();
+    two.add(Some((SegmentId([1; 16]), &[a.id, b.id])), &[a.clone(), b.clone()]).unwrap();
     for index in [one, two, open(folder.path()).unwrap()] {
         assert_eq!(index.packs().count(), 2);
         assert_eq!(index.segments().unwrap(), [SegmentId([1; 16])]);

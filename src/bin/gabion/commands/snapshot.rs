@@ -162,6 +162,8 @@ struct Summary<'a> {
     removed_entries: u64,
     unseen_entries: u64,
     full_scan_because: Option<&'a str>,
+    lost_entries: u64,
+    lost_pages: u64,
     excluded: u64,
     problems: u64,
     resumed: bool,
@@ -203,7 +205,7 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
     };
     let summary = snapshot(&opened.repository, options)?;
     session.console.finish();
-    mention_full_scan(session, &summary);
+    mention(session, &summary);
     print(session, &summary, dry_run)?;
     Ok(if summary.problems > 0 { Exit::Incomplete } else { Exit::Done })
 }
@@ -283,10 +285,20 @@ fn parse_stream(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Says why everything was looked at although less was asked for.
-pub(crate) fn mention_full_scan(session: &Session, summary: &SnapshotSummary) {
+/// Says why everything was looked at although less was asked for, and what was read again because
+/// the repository had lost it.
+pub(crate) fn mention(session: &Session, summary: &SnapshotSummary) {
     if let Some(why) = &summary.full_scan_because {
         session.console.notice(&format!("everything was looked at: {why}"));
+    }
+    let (entries, pages) = (summary.lost_entries, summary.lost_pages);
+    if entries + pages > 0 {
+        session.console.notice(&format!(
+            "the repository had lost content of {} and {} of the earlier snapshot; what they stand \
+             for was read again, and `gabion check` tells what else is lost",
+            counted(entries, "unchanged file", "unchanged files"),
+            counted(pages, "page", "pages"),
+        ));
     }
 }
 
@@ -306,6 +318,8 @@ pub(crate) fn print(
             removed_entries: summary.removed_entries,
             unseen_entries: summary.unseen_entries,
             full_scan_because: summary.full_scan_because.as_deref(),
+            lost_entries: summary.lost_entries,
+            lost_pages: summary.lost_pages,
             excluded: summary.excluded,
             problems: summary.problems,
             resumed: summary.resumed,

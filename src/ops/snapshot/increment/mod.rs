@@ -20,7 +20,7 @@ use crate::format::path;
 use crate::format::snapshot::{Continuation, Snapshot};
 use crate::id::ChunkId;
 use crate::ops::OpError;
-use crate::repo::Repository;
+use crate::repo::{Repository, RepositoryError};
 use crate::source::compare_paths;
 
 #[cfg(target_os = "linux")]
@@ -86,9 +86,13 @@ pub(super) fn plan(
     repository: &Repository,
     options: &mut SnapshotOptions,
     earlier: &Earlier,
+    doubt: Option<String>,
 ) -> Result<Option<Increment>, Stop> {
     if options.force || matches!(options.scope, Scope::Everything) {
         return Ok(None);
+    }
+    if let Some(why) = doubt {
+        return Err(Stop::StartOver(why));
     }
     let (parent, base) = base(repository, options, earlier).map_err(Stop::StartOver)?;
     let mut unsure: Vec<Box<[u8]>> = base.unsure.iter().map(|path| path.0[..].into()).collect();
@@ -104,6 +108,20 @@ pub(super) fn plan(
         }
     };
     Ok(Some(Increment { folders, rule, unsure }))
+}
+
+/// Why everything must be looked at, if that helps.
+///
+/// # Errors
+/// When it does not.
+pub(super) fn why_all_over(stop: Stop, is_partial: bool) -> Result<String, OpError> {
+    match stop {
+        Stop::StartOver(why) => Ok(why),
+        Stop::Error(OpError::Repository(RepositoryError::MissingChunk(_))) if is_partial => {
+            Ok("the repository has lost a page of the earlier snapshot".to_owned())
+        }
+        Stop::Error(error) => Err(error),
+    }
 }
 
 /// The paths in the form of a scan, without those within others; each must lie in a source.

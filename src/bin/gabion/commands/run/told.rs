@@ -6,7 +6,7 @@ use gabion::job::state::{Begun, CUT_OFF, Outcome, Past, RunRecord, Status};
 
 use super::Run;
 use super::take::Taken;
-use crate::commands::snapshot::{mention_full_scan, print};
+use crate::commands::snapshot::{mention, print};
 use crate::errors::{Exit, Failure};
 use crate::output::one_line;
 use crate::render::values::size;
@@ -94,7 +94,7 @@ impl Run<'_> {
         for failure in &taken.trouble {
             failure.report();
         }
-        mention_full_scan(self.session, &taken.summary);
+        mention(self.session, &taken.summary);
         if self.session.json() {
             print(self.session, &taken.summary, self.how.dry_run)?;
         } else if !self.session.quiet() {
