@@ -17,7 +17,7 @@ use crate::repo::Repository;
 use crate::source::SourceError;
 use crate::source::exclude::Excludes;
 use crate::source::metadata::{OwnerNames, read_metadata};
-use crate::tree::{Cursor, PageReader};
+use crate::tree::PageReader;
 
 /// Which part of a snapshot is compared with which folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +88,8 @@ impl Default for LiveOptions {
 
 /// Gives every path that differs between a part of a snapshot (old) and a live folder (new) to
 /// `each`, in path order. Contents are compared by chunk ids: the live file is read, the stored
-/// content is not; so many files are read at a time as there are threads. The top folders themselves are compared only where the live one is the source.
+/// content is not; so many files are read at a time as there are threads. The top folders are
+/// compared like all others, but for one that was restored a whole snapshot into.
 ///
 /// Sockets that are gone are no difference, as nothing can bring them back; nor are streams where
 /// the sources themselves are compared. Live items that cannot be read are problems, reported and
@@ -107,9 +108,8 @@ pub fn diff_live(
     let mut cursor = PageReader::new(repository).cursor(snapshot.root);
     let top = seek_existing(&mut cursor, snapshot.id, &mapping.subtree)?;
     let mut live = LiveSide::start(snapshot, mapping, options)?;
-    let top_is_folder = top.is_none_or(|top| top.meta.kind == EntryKind::Directory);
-    if top_is_folder && !mapping.is_in_place() {
-        pass_tops(&mut cursor, &mut live, mapping)?;
+    if !mapping.is_in_place() {
+        meet_top(top.as_ref(), &mut live, mapping)?;
     }
     let mut comparison = Comparison {
         repository,
@@ -144,22 +144,21 @@ pub fn diff_live(
     }
 }
 
-/// Goes past two top folders of different places: they are not each other's copies.
-fn pass_tops(
-    cursor: &mut Cursor<'_>,
+/// Refuses what is no folder in the place of one, and goes past a live folder that stands for
+/// nothing in the snapshot.
+fn meet_top(
+    stored: Option<&Entry>,
     live: &mut LiveSide,
     mapping: &LiveMapping,
 ) -> Result<(), OpError> {
-    if let Some(top) = live.peek().filter(|item| item.path == mapping.subtree) {
-        if top.stat.kind != EntryKind::Directory {
-            let place = path::display(&top.place);
-            return Err(OpError::Refused(format!("{place} is not a folder")));
-        }
-        live.take();
+    let Some(top) = live.peek().filter(|item| item.path == mapping.subtree) else { return Ok(()) };
+    let wants_folder = stored.is_none_or(|stored| stored.meta.kind == EntryKind::Directory);
+    if wants_folder && top.stat.kind != EntryKind::Directory {
+        let place = path::display(&top.place);
+        return Err(OpError::Refused(format!("{place} is not a folder")));
     }
-    let at_top = cursor.peek()?.is_some_and(|(page, at)| page.leaf.path(at) == mapping.subtree);
-    if at_top {
-        cursor.skip();
+    if stored.is_none() {
+        live.take();
     }
     Ok(())
 }
