@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::DecodeError;
-use super::entry::Timestamp;
+pub use super::moment::{Moment, Window};
 use crate::id::{ChunkId, PackId, SessionId, SnapshotId};
 
 /// Longest body of a snapshot, root or session, in bytes.
@@ -51,27 +51,6 @@ impl<'de> Deserialize<'de> for RawBytes {
                 bytes.map(Self).ok_or_else(|| serde::de::Error::custom("not hexadecimal"))
             }
         }
-    }
-}
-
-/// A moment as stored: seconds since 1970-01-01 UTC and nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Moment {
-    /// Whole seconds.
-    pub seconds: i64,
-    /// 0 to 999 999 999.
-    pub nanos: u32,
-}
-
-impl From<Moment> for Timestamp {
-    fn from(moment: Moment) -> Self {
-        Self { seconds: moment.seconds, nanos: moment.nanos }
-    }
-}
-
-impl From<Timestamp> for Moment {
-    fn from(time: Timestamp) -> Self {
-        Self { seconds: time.seconds, nanos: time.nanos }
     }
 }
 
@@ -148,26 +127,6 @@ pub struct Continuation {
     /// Which share of the folders that were taken over was verified, 0 to 31.
     #[serde(default)]
     pub share: u8,
-}
-
-/// A span of time; both ends belong to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Window {
-    /// Nothing before it; open where there is none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Moment>,
-    /// Nothing after it; open where there is none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<Moment>,
-}
-
-impl Window {
-    /// Whether `moment` lies in it.
-    pub fn holds(&self, moment: Moment) -> bool {
-        self.since.is_none_or(|since| since <= moment)
-            && self.until.is_none_or(|until| moment <= until)
-    }
 }
 
 /// A confirmed record naming a root page at a time.
