@@ -225,3 +225,38 @@ fn a_profile_of_aiida_is_found_and_its_database_asked() {
     }
     assert!(!listed.stdout().contains("-wal") && !listed.stdout().contains("database.sqlite"));
 }
+
+#[test]
+fn a_configuration_is_replaced_at_once_or_not_at_all() {
+    if !fs::exists("/usr/bin/strace").unwrap() {
+        return;
+    }
+    let sandbox = with_source();
+    setup(&sandbox, &format!("{FLAGS} --job old")).run().success();
+    let file = sandbox.path("etc/gabion.toml");
+    let old = fs::read_to_string(&file).unwrap();
+    let top = sandbox.path("").display().to_string().trim_end_matches('/').to_owned();
+    let again = |fault: &str| {
+        let script = format!(
+            "strace -f -qq -y -o trace -e trace=openat,write,fsync,rename {fault} $GABION setup \
+             --config {top}/etc/gabion.toml --repository {top}/r --path {top}/src --same-disk \
+             --overwrite --password-file {top}/etc/p --job new; true"
+        );
+        sandbox.shell(&script).env_remove("GABION_REPOSITORY").run().success();
+        fs::read_to_string(sandbox.path("trace")).unwrap()
+    };
+    // Ended before the name changes, and with a disk that does not take the bytes.
+    for fault in ["rename:signal=KILL", "rename:error=EIO", "fsync:error=EIO", "fsync:signal=KILL"]
+    {
+        again(&format!("-e inject={fault}"));
+        assert_eq!(fs::read_to_string(&file).unwrap(), old, "{fault}");
+    }
+    let trace = again("");
+    assert!(fs::read_to_string(&file).unwrap().contains("[job.new]"));
+    // The bytes are on the disk before the name is theirs, and the name is before the end.
+    let lines: Vec<&str> = trace.lines().collect();
+    let synced = lines.iter().position(|l| l.contains("fsync(") && l.contains("/.gabion.toml."));
+    let renamed = lines.iter().position(|l| l.contains("rename(") && l.contains("gabion.toml\")"));
+    let folder = lines.iter().rposition(|l| l.contains("fsync(") && l.contains("/etc>"));
+    assert!(synced.is_some() && synced < renamed && renamed < folder, "{trace}");
+}

@@ -106,6 +106,110 @@ fn the_second_day_stores_little() {
     assert!(new > 0 && new < limit && stored < limit, "{new} and {stored} of {bytes}");
 }
 
+/// Bytes of all files of the repository.
+fn stored(sandbox: &Sandbox) -> u64 {
+    let files = walk(&sandbox.path("repository"));
+    files.iter().map(|file| fs::metadata(file).unwrap().len()).sum()
+}
+
+/// What is really new in a dump: the lines that the one before it does not have, compressed by
+/// themselves as the repository compresses. That is less than can be stored, since a line is of no
+/// use without its place.
+fn really_new(sandbox: &Sandbox, before: &str, after: &str) -> u64 {
+    let known: std::collections::HashSet<&str> = before.lines().collect();
+    let new = after.lines().filter(|line| !known.contains(line));
+    let text: String = new.map(|line| format!("{line}\n")).collect();
+    sandbox.write("new.txt", text);
+    sandbox.shell("zstd -q -1 -f new.txt -o new.zst").run().success();
+    fs::metadata(sandbox.path("new.zst")).unwrap().len()
+}
+
+/// A table as AiiDA's: most of a row is random or near to that.
+const NODES: &str = "CREATE TABLE node (id int PRIMARY KEY, uuid uuid, ctime timestamptz, \
+    attributes jsonb); CREATE INDEX ON node (uuid); CREATE TABLE link (a int, b int, label text);";
+
+fn add_nodes(server: &Postgres, from: u32, to: u32) {
+    server.sql(
+        "postgres",
+        &format!(
+            "INSERT INTO node SELECT n, gen_random_uuid(), now() + n * interval '1 s', \
+             jsonb_build_object('energy', random(), 'hash', md5(random()::text), 'step', n, \
+             'cell', json_build_array(random(), random(), random())) \
+             FROM generate_series({from}, {to}) AS n; \
+             INSERT INTO link SELECT n, n - 1, 'out_' || n % 7 FROM generate_series({from}, {to}) AS n"
+        ),
+    );
+}
+
+#[test]
+fn a_day_stores_hardly_more_than_is_really_new() {
+    let server = Postgres::start();
+    server.sql("postgres", NODES);
+    add_nodes(&server, 1, 40_000);
+    let sandbox = with_jobs(&postgresql_job(&server, "database = \"postgres\""));
+    let dump = || {
+        job(&sandbox, &["run", "night"]).run().success();
+        let dump = sandbox.gabion(["cat", "latest:postgres.pgsql"]).run().success();
+        dump.stdout().to_owned()
+    };
+    let mut yesterday = dump();
+    for day in 0..3 {
+        let from = 40_001 + day * 1500;
+        add_nodes(&server, from, from + 1499);
+        let before = stored(&sandbox);
+        let today = dump();
+        // All that the repository grew by: records, index and pages, too.
+        let grown = stored(&sandbox) - before;
+        let new = really_new(&sandbox, &yesterday, &today);
+        assert!(new > 100_000 && grown <= new * 3 / 2, "day {day}: {grown} for {new}");
+        yesterday = today;
+    }
+}
+
+#[test]
+fn a_data_folder_that_was_moved_is_compared_at_every_level() {
+    let server = Postgres::start();
+    server.sql("postgres", FILL);
+    server.down();
+    let sandbox = Sandbox::with_repository();
+    let (old, new) =
+        (server.data().display().to_string(), sandbox.path("new").display().to_string());
+    // The certificate of the machine: root's, behind a link that belongs to the server's user.
+    sandbox.write("key.pem", "a key");
+    let link = format!(
+        "ln -s $PWD/key.pem {old}/server.key && chown -h --reference={old} {old}/server.key"
+    );
+    sandbox.shell(&link).run().success();
+    sandbox.gabion(["snapshot", &old]).run().success();
+    sandbox.shell(&format!("cp -a {old} {new}")).run().success();
+    let diff = || sandbox.gabion(["diff", &format!("latest:{old}"), &new]).run().success();
+    assert_eq!(diff().stdout(), "0 added, 0 removed, 0 changed; +0 B, -0 B\n");
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    // Each of these keeps the server from starting, or would on another day.
+    for (spoil, mend, line) in [
+        ("chmod 755 new", "chmod 700 new", "(mode)"),
+        ("chown 0 new", "chown --reference=new/base new", "(owner)"),
+        ("chown 0 new/global/pg_control", "chown --reference=new new/global/pg_control", "(owner)"),
+        ("chgrp 0 new/base/1/1259", "chgrp --reference=new new/base/1/1259", "(owner)"),
+        ("chown -h 0 new/server.key", "chown -h --reference=new new/server.key", "(owner)"),
+    ] {
+        sandbox.shell(spoil).run().success();
+        let found = diff().stdout().to_owned();
+        let changed: Vec<&str> = found.lines().filter(|l| l.starts_with("M ")).collect();
+        assert_eq!(changed.len(), 1, "{spoil}: {found}");
+        assert!(changed[0].ends_with(line), "{spoil}: {found}");
+        sandbox.shell(mend).run().success();
+    }
+    sandbox
+        .shell("printf x | dd of=new/global/pg_control conv=notrunc status=none")
+        .run()
+        .success();
+    assert!(diff().stdout().contains("pg_control  (content"), "{}", diff().stdout());
+    server.up();
+}
+
 #[test]
 fn mariadb_comes_back_with_routines_and_triggers() {
     let mut server = Mariadb::start();
