@@ -17,7 +17,7 @@ use crate::id::RepositoryId;
 use crate::storage::{ObjectKind, ObjectName, Storage, StorageErrorKind};
 
 /// Longest configuration or key slot that is read, in bytes.
-const MAX_TEXT_LEN: u64 = 64 << 10;
+pub(super) const MAX_TEXT_LEN: u64 = 64 << 10;
 
 /// What opens a repository.
 #[derive(Debug)]
@@ -147,9 +147,15 @@ impl Repository {
         Err(RepositoryError::Replaced(self.place.clone()))
     }
 
+    /// Makes the copies that are missing of what was cut off while it was made.
+    pub(crate) fn complete_copies(&self) {
+        self.complete_config();
+        self.complete_slots();
+    }
+
     /// Publishes `config` where an `init` that was cut off left its second copy alone. Nothing
     /// depends on it: when it cannot be done now, the next writer does it.
-    pub(crate) fn complete_config(&self) {
+    fn complete_config(&self) {
         let is_missing = |name| {
             self.storage.len(name).is_err_and(|error| error.kind == StorageErrorKind::NotFound)
         };

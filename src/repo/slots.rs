@@ -1,13 +1,16 @@
 //! Key slots: several ways to the one master key, each stored twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::open::read_slot;
+use super::open::{MAX_TEXT_LEN, read_slot};
 use super::{InitOptions, Repository, RepositoryError, Unlock};
 use crate::crypto::keys::MasterKey;
 use crate::format::key_slot::{KeySlot, Secret, SlotKind, UnwrapError};
 use crate::id::{RepositoryId, SlotId};
-use crate::storage::{ObjectKind, ObjectName, Storage};
+use crate::storage::{ObjectKind, ObjectName, Storage, StorageError, StorageErrorKind};
+
+/// Times that a slot is removed which comes back.
+const MAX_REMOVALS: usize = 5;
 
 /// A slot as storage has it.
 #[derive(Debug)]
@@ -163,6 +166,7 @@ impl Repository {
         options: &InitOptions,
     ) -> Result<SlotId, RepositoryError> {
         let master = self.master(current)?;
+        self.complete_slots();
         let Some(secret) = secret_of(&options.unlock) else {
             return Err(RepositoryError::Key("nothing was given to open the new slot".to_owned()));
         };
@@ -180,6 +184,7 @@ impl Repository {
     /// # Errors
     /// When it is the last usable one, there is no such slot, or storage fails.
     pub fn remove_slot(&self, id: SlotId) -> Result<(), RepositoryError> {
+        self.complete_slots();
         let slots = read_slots(&*self.storage, self.id())?;
         if !slots.iter().any(|state| state.id == id) {
             return Err(RepositoryError::NoSuchSlot(id.to_string()));
@@ -187,9 +192,48 @@ impl Repository {
         if !slots.iter().any(|state| state.id != id && state.slot.is_ok()) {
             return Err(RepositoryError::LastSlot(id.to_string()));
         }
-        self.storage.delete(ObjectName::key(id))?;
-        self.storage.delete(ObjectName::key_copy(id))?;
-        Ok(())
+        let names = [ObjectName::key(id), ObjectName::key_copy(id)];
+        for _ in 0..MAX_REMOVALS {
+            for name in names {
+                self.storage.delete(name)?;
+            }
+            // Somebody may just have taken the half that was left for one to be completed.
+            if !self.has(names[0])? && !self.has(names[1])? {
+                return Ok(());
+            }
+        }
+        Err(RepositoryError::Key(format!("the slot {id} comes back: somebody else makes it again")))
+    }
+
+    /// Makes the copy that is missing where `add_slot` or `remove_slot` was cut off between the two:
+    /// neither said that it was done. Nothing depends on it: when it cannot be done now, the next
+    /// writer does it.
+    pub(crate) fn complete_slots(&self) {
+        let ids = |kind| -> Option<BTreeSet<[u8; 16]>> {
+            let listing = self.storage.list(kind).ok()?;
+            Some(listing.objects.into_iter().map(|(name, _)| name.id).collect())
+        };
+        let (Some(first), Some(second)) = (ids(ObjectKind::Key), ids(ObjectKind::KeyCopy)) else {
+            return;
+        };
+        for id in first.symmetric_difference(&second).map(|id| SlotId(*id)) {
+            let mut names = [ObjectName::key(id), ObjectName::key_copy(id)];
+            if second.contains(&id.0) {
+                names.reverse();
+            }
+            let [whole, missing] = names;
+            let Ok(bytes) = self.storage.read(whole, MAX_TEXT_LEN) else { continue };
+            let is_whole = KeySlot::decode(&bytes)
+                .is_ok_and(|slot| slot.slot_id() == id && slot.repository_id() == self.id());
+            if is_whole && self.storage.publish(missing, &bytes).is_ok() {
+                // Whoever removes a slot removes both copies, and looks once more afterwards: it
+                // must not outlive the other.
+                let gone = |error: StorageError| error.kind == StorageErrorKind::NotFound;
+                if self.storage.len(whole).is_err_and(gone) {
+                    let _ = self.storage.delete(missing);
+                }
+            }
+        }
     }
 
     fn master(&self, current: &Unlock) -> Result<MasterKey, RepositoryError> {

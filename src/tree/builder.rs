@@ -95,10 +95,8 @@ impl TreeBuilder {
     /// Adds an entry behind the ones before.
     ///
     /// # Errors
-    /// When storing a page fails.
-    ///
-    /// # Panics
-    /// When the entry's path is not behind the last one: the tree would be wrong for ever.
+    /// When storing a page fails, or the entry's path is not behind the last one: the tree would be
+    /// wrong for ever.
     pub fn push(&mut self, entry: Entry) -> Result<(), RepositoryError> {
         let starts = self.starts_page(&entry.path, 1);
         self.totals.bytes += entry.meta.size;
@@ -109,9 +107,6 @@ impl TreeBuilder {
     /// nothing comes between, the leaf is taken over as it is.
     ///
     /// # Errors
-    /// When storing a page fails.
-    ///
-    /// # Panics
     /// As [`Self::push`].
     pub fn push_same(&mut self, page: &Arc<LeafPage>, at: usize) -> Result<(), RepositoryError> {
         // Only the first entry of a page can be one that begins a page.
@@ -121,7 +116,7 @@ impl TreeBuilder {
     }
 
     fn add(&mut self, item: Item, starts_page: bool) -> Result<(), RepositoryError> {
-        self.assert_behind_last(item.path());
+        self.require_order(item.path())?;
         self.whole_page = None;
         let forced = self.leaf.len() >= FORCED_CUT << self.fan_out_bits
             || self.leaf_weight >= MAX_LEAF_WEIGHT;
@@ -134,10 +129,16 @@ impl TreeBuilder {
         Ok(())
     }
 
-    fn assert_behind_last(&self, path: &[u8]) {
+    /// What is taken over comes from trees that anybody may have made.
+    fn require_order(&self, path: &[u8]) -> Result<(), RepositoryError> {
         let last = self.leaf.last().map(Item::path).or(self.whole_page.as_deref());
-        let in_order = last.is_none_or(|last| path::compare(last, path).is_lt());
-        assert!(in_order, "entries come in path order");
+        if last.is_none_or(|last| path::compare(last, path).is_lt()) {
+            return Ok(());
+        }
+        Err(RepositoryError::Damaged {
+            object: "the tree".to_owned(),
+            reason: format!("{} does not come in path order", path::display(path)),
+        })
     }
 
     /// Adds a whole page of an existing tree, unseen. Where it begins, [`begins_page`] must say
@@ -145,14 +146,14 @@ impl TreeBuilder {
     /// Then building anew from its entries would give the same page.
     ///
     /// # Errors
-    /// When storing a page fails.
+    /// As [`Self::push`].
     ///
     /// # Panics
-    /// As [`Self::push`], and when no such page begins there.
+    /// When no such page begins there.
     pub fn push_page(&mut self, page: &PageRef, height: u8) -> Result<(), RepositoryError> {
         let first = &page.first_path;
         assert!(self.starts_page(first, u32::from(height) + 1), "the page begins where one must");
-        self.assert_behind_last(first);
+        self.require_order(first)?;
         self.close_leaf()?;
         let height = usize::from(height);
         if self.levels.len() <= height {

@@ -149,6 +149,10 @@ impl<'r> Cursor<'r> {
                 if height != u8::MAX && leaf.path(0) != &*page.first_path {
                     return Err(wrong("it does not begin where its parent says"));
                 }
+                let last = leaf.path(leaf.len() - 1);
+                if self.after().is_some_and(|next| path::compare(last, next).is_ge()) {
+                    return Err(wrong("it reaches into the next page"));
+                }
                 let page = if height == u8::MAX { top_leaf(page.id, &leaf) } else { page };
                 let page = Arc::new(LeafPage { page, leaf });
                 self.stack.push(Frame::Leaf { page, at: 0 });

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::crypto::passphrase::KdfCosts;
 use crate::format::entry::{Content, ContentItem, Entry, EntryKind, Metadata, Timestamp};
+use crate::format::page::{Leaf, PageRef, Upper};
 use crate::repo::{InitOptions, PackClass, Unlock, Writer};
 use crate::storage::MemoryStorage;
 
@@ -111,6 +112,33 @@ fn a_large_tree_reads_back_and_seeks() {
     assert!(cursor.next_entry().unwrap().is_none());
     cursor.seek(b"").unwrap();
     assert_eq!(&*cursor.next_entry().unwrap().unwrap().path, b"d000/sub/f000000");
+}
+
+/// Whoever has the key can make any tree; each page by itself is as it should be.
+#[test]
+fn a_page_that_reaches_into_the_next_is_an_error_and_no_panic() {
+    let repository = repository();
+    let writer = Writer::new(&repository, 1);
+    let mut worker = writer.worker(PackClass::Pages).unwrap();
+    let mut page_of = |paths: &[&str]| {
+        let entries: Vec<Entry> = paths.iter().map(|path| entry(path, 1)).collect();
+        let id = worker.store(ChunkKind::Page, &Leaf::encode(&entries)).unwrap();
+        let first_path = entries[0].path.clone();
+        PageRef { first_path, id, entries: paths.len() as u64, bytes: 3 * paths.len() as u64 }
+    };
+    let children = vec![page_of(&["a", "m"]), page_of(&["c", "z"])];
+    let upper = Upper { height: 1, children };
+    let root = worker.store(ChunkKind::Page, &upper.encode()).unwrap();
+    worker.flush().unwrap();
+    writer.checkpoint().unwrap();
+
+    let mut cursor = PageReader::new(&repository).cursor(root);
+    let error = cursor.next_entry().unwrap_err();
+    assert!(error.is_damage() && error.to_string().contains("reaches into the next"), "{error}");
+    let mut builder = TreeBuilder::new(&writer).unwrap();
+    builder.push(entry("m", 1)).unwrap();
+    let error = builder.push(entry("c", 1)).unwrap_err();
+    assert!(error.is_damage(), "{error}");
 }
 
 #[test]

@@ -50,8 +50,7 @@ pub(crate) struct Promised {
 pub(crate) enum Unfinished {
     /// `init`: it may be that one copy of the configuration is there, until somebody writes.
     Init,
-    /// `key`: it may be that one copy of a slot is there. A check says so, and to remove the slot
-    /// is the way out.
+    /// `key`: it may be that one copy of a slot is there, until somebody writes.
     Key,
 }
 
@@ -78,8 +77,7 @@ impl Aftermath<'_> {
         let mut promised = promised.clone();
         let opened = self.open()?;
         match self.unfinished {
-            Some(Unfinished::Init) => {}
-            Some(Unfinished::Key) => remove_half_slots(&opened.repository)?,
+            Some(Unfinished::Init | Unfinished::Key) => {}
             None => self.whole(&opened, &promised, "first")?,
         }
         let taken = snapshot(&opened.repository, self.snapshot_options());
@@ -184,16 +182,6 @@ impl Aftermath<'_> {
             ..crate::snapshot_op::options()
         }
     }
-}
-
-fn remove_half_slots(repository: &Repository) -> Result<(), String> {
-    let slots =
-        repository.slot_states().map_err(|error| format!("key slots: {}", chain(&error)))?;
-    for slot in slots.into_iter().filter(|slot| slot.copy_problem.is_some()) {
-        let removed = repository.remove_slot(slot.id);
-        removed.map_err(|error| format!("removing a key slot: {}", chain(&error)))?;
-    }
-    Ok(())
 }
 
 struct Opened {

@@ -162,3 +162,34 @@ fn on_a_terminal_the_passphrase_is_asked_for() {
     assert!(done.stdout().contains("the two passphrases differ"), "{}", done.stdout());
     assert!(!sandbox.path("other").exists());
 }
+
+/// `key add` and `key remove` change two copies, one after the other.
+#[test]
+fn what_was_cut_off_between_the_two_copies_of_a_slot_is_completed_by_whoever_writes_next() {
+    let sandbox = Sandbox::with_encrypted_repository();
+    sandbox.write("data/a", "a");
+    let slots = ["repository/keys", "repository/copy/keys"];
+    let both = || sandbox.shell("diff -r repository/keys repository/copy/keys").run().success();
+    let commands: [&[&str]; 4] = [
+        &["snapshot", "data"],
+        &["prune"],
+        &["key", "add", "--new-key-file", "third"],
+        &["key", "remove", "THIRD"],
+    ];
+    sandbox.gabion(["key", "add", "--new-key-file", "second"]).run().success();
+    let mut third = String::new();
+    for (number, args) in commands.into_iter().enumerate() {
+        sandbox
+            .shell(&format!("rm \"$(ls -d {}/* | head -1)\"", slots[number % 2]))
+            .run()
+            .success();
+        sandbox.gabion(["check"]).run().code(13);
+        let args = args.iter().map(|arg| if *arg == "THIRD" { &third } else { *arg });
+        sandbox.gabion(args).run().success();
+        both();
+        sandbox.gabion(["check"]).run().success();
+        let listed = sandbox.gabion(["key", "list", "--json"]).run().success().json_lines();
+        let newest = listed[0].as_array().unwrap().iter().max_by_key(|s| s["created"].to_string());
+        third = newest.unwrap()["id"].as_str().unwrap().to_owned();
+    }
+}

@@ -132,3 +132,25 @@ fn a_run_that_failed_leaves_nothing_for_a_check_to_find() {
     assert!(all_files(&folder.join("sessions")).is_empty());
     sandbox.gabion(["check"]).run().success();
 }
+
+/// Others have filled the disk: then the session stays, which explains what is in no segment.
+#[test]
+fn a_run_that_failed_and_could_not_list_its_packs_leaves_nothing_for_a_check_to_find() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not run: only the superuser can mount a small disk");
+        return;
+    }
+    let sandbox = Sandbox::with_repository();
+    sandbox.write("source", noise(70 << 20, 1));
+    let script = "mount -t tmpfs -o size=4k none repository/index && echo full >repository/index/x
+        $GABION snapshot --stream 'dump=cat source; exit 1'; code=$?
+        umount repository/index; exit $code";
+    sandbox.shell(script).run().code(12);
+    let folder = sandbox.path("repository");
+    assert!(!all_files(&folder.join("packs")).is_empty(), "some pack was full");
+    assert!(all_files(&folder.join("index")).is_empty());
+    sandbox.gabion(["check"]).run().success();
+    sandbox.gabion(["prune"]).run().success();
+    assert!(all_files(&folder.join("sessions")).is_empty());
+    sandbox.gabion(["check"]).run().success();
+}

@@ -33,6 +33,7 @@ mod power_cuts;
 mod prune_beside;
 mod read_ops;
 mod repair;
+mod repair_parity;
 mod repository;
 mod restore_op;
 mod simulation;

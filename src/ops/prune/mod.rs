@@ -129,7 +129,7 @@ pub fn prune(
         return prune.plan_only();
     }
     repository.verify_place()?;
-    repository.complete_config();
+    repository.complete_copies();
     let prune = Prune::announce(repository, options)?;
     let result = prune.run();
     let ended = prune.end(result.is_ok());

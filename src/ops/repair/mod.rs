@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::check::{look_again, look_in_silence};
-use super::scrub::{ScrubOptions, scrub};
+use super::scrub::{ScrubOptions, make_parity_again, scrub};
 use super::segments::{self, Faults};
 use super::{OpError, check};
 use crate::event::Event;
@@ -89,15 +89,20 @@ pub fn repair(
     if problems_before == 0 {
         return Ok(RepairSummary::default());
     }
-    let rebuilt = rebuild_packs(repository, options, &looked)?;
-    if rebuilt > 0 {
+    let (rebuilt, parity) = rebuild(repository, options, &looked)?;
+    if rebuilt + parity > 0 {
         looked = look(options.read_data)?;
     }
     let repair = Repair {
         repository,
         options,
         session: Cell::new(None),
-        done: RefCell::new(RepairSummary { problems_before, rebuilt, ..RepairSummary::default() }),
+        done: RefCell::new(RepairSummary {
+            problems_before,
+            rebuilt,
+            copies: parity,
+            ..RepairSummary::default()
+        }),
     };
     let steps = repair.steps(&looked);
     repair.end(steps)?;
@@ -113,24 +118,27 @@ pub fn repair(
     Ok(summary)
 }
 
-/// Rebuilds damaged packs where there is parity: then nothing of them is lost.
-fn rebuild_packs(
+/// Rebuilds damaged packs where there is parity: then nothing of them is lost. And parity from the
+/// packs, where all data is read. Returns how many of both.
+fn rebuild(
     repository: &Repository,
     options: &RepairOptions,
     looked: &check::Looked,
-) -> Result<u64, OpError> {
+) -> Result<(u64, u64), OpError> {
     let damaged = looked.picture.damaged_packs();
-    if options.dry_run || damaged.is_empty() || repository.parity().is_none() {
-        return Ok(0);
+    let nothing_to_do = damaged.is_empty() && !options.read_data;
+    if options.dry_run || nothing_to_do || repository.parity().is_none() {
+        return Ok((0, 0));
     }
     let options = ScrubOptions {
         mend: true,
-        only: Some(damaged),
+        only: (!options.read_data).then_some(damaged),
         threads: options.threads,
         interrupted: Arc::clone(&options.interrupted),
     };
     let (storage, observer) = (&**repository.storage(), &**repository.observer());
-    Ok(scrub(storage, observer, &options)?.rebuilt)
+    let done = scrub(storage, observer, &options)?;
+    Ok((done.rebuilt, done.parity_rebuilt))
 }
 
 /// One run.
@@ -150,7 +158,24 @@ impl Repair<'_> {
         copies::snapshots(self)?;
         records::set_aside_damaged(self)?;
         packs::repair(self, looked)?;
+        self.parity()?;
         self.segments()
+    }
+
+    /// Makes parity again that is lost altogether, when every pack that stays can be opened.
+    fn parity(&self) -> Result<(), OpError> {
+        let lacking = self.repository.packs_without_parity()?;
+        if self.options.dry_run {
+            lacking
+                .iter()
+                .for_each(|id| self.planned("make again", &ObjectName::parity(*id).to_string()));
+            return Ok(());
+        }
+        if self.done.borrow().packs_waiting == 0 {
+            let (made, _) = make_parity_again(self.repository)?;
+            self.done.borrow_mut().copies += made;
+        }
+        Ok(())
     }
 
     /// Lists packs that are in no segment, and puts aside segments that are damaged or list what is

@@ -12,7 +12,6 @@ use crate::id::{ChunkId, PackId, SessionId, SnapshotId};
 use crate::ops::OpError;
 use crate::ops::store_again::store_again;
 use crate::repo::{Presence, Repository, RepositoryError, Writer};
-use crate::storage::StorageErrorKind;
 use crate::tree::Reach;
 
 /// Looks at the marks after which a snapshot gives up: somebody prunes all the time.
@@ -44,7 +43,7 @@ impl Commit {
             None
         } else {
             repository.verify_place()?;
-            repository.complete_config();
+            repository.complete_copies();
             Some(announce(repository, options)?)
         };
         Ok(Self {
@@ -94,13 +93,10 @@ impl Commit {
     }
 
     /// How it went to list the packs of a run that failed. As long as some are in no index segment
-    /// the session stays, which explains them: the next prune ends it and lists them. A full disk
-    /// must not wait for that, since a session keeps garbage from being deleted.
-    pub(super) fn packs_were_listed(&mut self, listed: Result<(), RepositoryError>) {
-        match listed {
-            Ok(()) => {}
-            Err(RepositoryError::Storage(error)) if error.kind == StorageErrorKind::NoSpace => {}
-            Err(_) => self.session = None,
+    /// the session stays, which explains them: the next prune ends it and lists them.
+    pub(super) fn packs_were_listed(&mut self, listed: &Result<(), RepositoryError>) {
+        if listed.is_err() {
+            self.session = None;
         }
     }
 

@@ -168,7 +168,7 @@ fn run_in_session(
     let base = (&earlier, &doubt);
     let result = store_and_confirm(&writer, options, source, scan_started, commit, base);
     match &result {
-        Err(_) => commit.packs_were_listed(writer.close()),
+        Err(_) => commit.packs_were_listed(&writer.close()),
         Ok(summary) => {
             if let Some(snapshot) = &summary.snapshot {
                 doubt.settle(repository, snapshot.id);

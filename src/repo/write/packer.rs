@@ -207,9 +207,12 @@ impl Packer {
         self.state().totals.repository_bytes += bytes;
     }
 
-    /// Lets the finisher thread end. Packs still open leave nothing behind.
+    /// Lets the finisher thread end. Packs still open leave nothing behind, and the room that they
+    /// took is free from now on.
     pub(super) fn stop(&self) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let open = std::mem::take(&mut self.state().open);
+        drop(open);
     }
 
     fn finish_packs(&self, queue: &Receiver<OpenPack>, claims: &Claims) {
