@@ -37,7 +37,7 @@ fn pack(number: u64) -> NewPack {
         let first = number * 10_000 + block * 100;
         let chunk = |n| FooterChunk { kind: ChunkKind::Content, id: chunk_id(n), len: 10_000 };
         let chunks: Vec<FooterChunk> = (first..first + 100).map(chunk).collect();
-        footer.push(400_000, Encoding::Zstd, &chunks);
+        footer.push(400_000, Encoding::Zstd, &chunks, &[]);
     }
     let mut id = [0; 16];
     id[..8].copy_from_slice(&number.to_le_bytes());
@@ -98,6 +98,7 @@ fn repository() -> Arc<Repository> {
         label: String::new(),
         now: "2026-11-22T00:00:00Z".to_owned(),
         parity_per_mille: None,
+        delta: false,
     };
     Repository::init(&storage, "memory", &options).expect("a repository");
     let opened =

@@ -50,7 +50,7 @@ pub fn chunker(data: &[u8]) {
 }
 
 /// A hostile block is refused or decodes to as many bytes as were announced, without room for
-/// more; and every block that is written comes back. The input is three bytes of announced length
+/// more, with a base or without; and every block that is written comes back. The input is three bytes of announced length
 /// and the block.
 pub fn block(data: &[u8]) {
     let Some((&[a, b, c], stored)) = data.split_first_chunk() else { return };
@@ -63,7 +63,16 @@ pub fn block(data: &[u8]) {
         }
         assert!(plain.capacity() <= announced.max(stored.len()) + 4096);
     }
+    // Against a base, which is the first half of what is given.
+    let (base, delta) = stored.split_at(stored.len() / 2);
+    if codec.decode_delta(base, delta, announced, &mut plain).is_ok() {
+        assert_eq!(plain.len(), announced);
+    }
+    assert!(plain.capacity() <= announced.max(stored.len()) + 4096);
     let mut again = Vec::new();
+    codec.encode_delta(base, stored, &mut again).expect("what is encoded comes back");
+    codec.decode_delta(base, &again, stored.len(), &mut plain).expect("what is encoded decodes");
+    assert_eq!(plain, stored);
     let encoding = codec.encode(stored, &mut again).expect("what is encoded comes back");
     codec.decode(encoding, &again, stored.len(), &mut plain).expect("what is encoded decodes");
     assert_eq!(plain, stored);

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use gabion::codec::Encoding;
 use gabion::format::entry::{ContentItem, Entry};
 use gabion::format::page::{ContentPage, Leaf, Page, Upper};
 use gabion::format::snapshot::{self, Mark, Root, Session, Snapshot};
@@ -24,6 +25,8 @@ pub fn pack_footer(data: &[u8]) {
         assert!(!chunks.is_empty() && block.plain_len <= pack::MAX_BLOCK_LEN);
         assert_eq!(footer.block_of(block.first_chunk), number);
         assert_eq!(footer.block_of(block.first_chunk + block.chunk_count - 1), number);
+        let bases = footer.bases_of(block).len();
+        assert!(bases <= pack::MAX_BASES && (block.encoding == Encoding::Delta) == (bases > 0));
         place = (place.0 + u64::from(block.stored_len), place.1 + block.chunk_count);
     }
     assert_eq!((footer.end(), footer.chunks.len()), (place.0, place.1 as usize));

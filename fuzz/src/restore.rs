@@ -89,6 +89,7 @@ impl Base {
             label: String::new(),
             now: "2026-11-22T00:00:00Z".to_owned(),
             parity_per_mille: None,
+            delta: false,
         };
         Repository::init(&storage, "memory", &options)?;
         let place = Arc::new(storage.clone());

@@ -18,9 +18,11 @@ pub const FORMAT_VERSION: u32 = 1;
 
 /// Every pack has a parity object beside it.
 const PARITY: &str = "parity";
+/// Blocks may be encoded against chunks of other blocks.
+const DELTA: &str = "delta";
 
 /// The features that a repository may require of its readers.
-const SUPPORTED_FEATURES: &[&str] = &[PARITY];
+const SUPPORTED_FEATURES: &[&str] = &[PARITY, DELTA];
 
 const WHAT: &str = "config";
 
@@ -157,6 +159,18 @@ impl Config {
             self.required_features.push(PARITY.to_owned());
         }
         self.check_parity()
+    }
+
+    /// Lets blocks be encoded against chunks of other blocks.
+    pub fn add_delta(&mut self) {
+        if !self.has_delta() {
+            self.required_features.push(DELTA.to_owned());
+        }
+    }
+
+    /// Whether blocks may be encoded against chunks of other blocks.
+    pub fn has_delta(&self) -> bool {
+        self.required_features.iter().any(|name| name == DELTA)
     }
 
     /// The config object: a line of JSON, its hash, and its MAC.

@@ -102,6 +102,7 @@ impl TestRepository {
             label: String::new(),
             now: "2026-11-22T00:00:00Z".to_owned(),
             parity_per_mille: None,
+            delta: false,
         };
         Repository::init(&storage, "memory", &options).unwrap();
         let events = Arc::new(Recorder::default());

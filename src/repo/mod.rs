@@ -1,5 +1,6 @@
 //! The repository: opening it, its keys, its records, and where its chunks lie.
 
+mod base;
 pub mod error;
 pub mod index;
 mod open;
@@ -13,6 +14,7 @@ mod write;
 
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub use base::Base;
 pub use error::RepositoryError;
 pub use open::{InitOptions, Unlock};
 pub use parity::{PackState, ParityHead, pack_state, parity_head, publish_parity};

@@ -54,6 +54,8 @@ pub struct InitOptions {
     /// Parity shards for every thousand data shards of a pack; none for a repository without
     /// parity.
     pub parity_per_mille: Option<u32>,
+    /// Whether what changed in streams and large files may be stored as a difference.
+    pub delta: bool,
 }
 
 impl Repository {
@@ -94,6 +96,9 @@ impl Repository {
             config
                 .add_parity(per_mille)
                 .map_err(|error| RepositoryError::Config(ConfigError::Damaged(error)))?;
+        }
+        if options.delta {
+            config.add_delta();
         }
         if let Some(secret) = secret {
             super::slots::publish_slot(storage, &master, id, secret, options)?;

@@ -4,9 +4,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::base::{Base, BaseBlocks};
 use super::index::Location;
 use super::{Repository, RepositoryError};
-use crate::codec::Codec;
+use crate::codec::{Codec, Encoding};
 use crate::crypto::ChunkKind;
 use crate::crypto::header::{HEADER_LEN, ObjectType};
 use crate::crypto::seal::{FOOTER_SLOT, ObjectSealer, OpenError, PartKind};
@@ -26,6 +27,8 @@ pub struct PackReader<'r> {
     codec: Option<Codec>,
     sealers: HashMap<PackId, Arc<ObjectSealer>>,
     stored: Vec<u8>,
+    /// Blocks that hold bases of the blocks read last.
+    bases: BaseBlocks,
 }
 
 impl std::fmt::Debug for PackReader<'_> {
@@ -37,7 +40,13 @@ impl std::fmt::Debug for PackReader<'_> {
 impl<'r> PackReader<'r> {
     /// A reader of the packs of `repository`.
     pub fn new(repository: &'r Repository) -> Self {
-        Self { repository, codec: None, sealers: HashMap::new(), stored: Vec::new() }
+        Self {
+            repository,
+            codec: None,
+            sealers: HashMap::new(),
+            stored: Vec::new(),
+            bases: BaseBlocks::default(),
+        }
     }
 
     /// # Panics
@@ -121,10 +130,11 @@ impl<'r> PackReader<'r> {
         Ok((bytes, footer))
     }
 
-    /// Puts the plain bytes of the block at `location` into `out`.
+    /// Puts the plain bytes of the block at `location` into `out`. The bases of one that has some
+    /// are looked up in the index, which must be loaded.
     ///
     /// # Errors
-    /// When the block is damaged or cannot be read.
+    /// When the block, or a base of it, is damaged or cannot be read.
     pub fn block(&mut self, location: &Location, out: &mut Vec<u8>) -> Result<(), RepositoryError> {
         let mut encoded = std::mem::take(&mut self.stored);
         let result = self.encoded_block(location, &mut encoded, out);
@@ -143,15 +153,79 @@ impl<'r> PackReader<'r> {
         encoded: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Result<(), RepositoryError> {
+        let base = self.base(location)?;
+        self.block_against(location, &base, encoded, out)
+    }
+
+    /// What the block at `location` is encoded against; nothing for most blocks.
+    fn base(&mut self, location: &Location) -> Result<Vec<u8>, RepositoryError> {
+        if location.encoding != Encoding::Delta {
+            return Ok(Vec::new());
+        }
+        let bases = self.repository.bases_of_block(location)?;
+        match self.join(location, &bases) {
+            Err(error) if error.is_damage() && self.repository.follow_bases(&bases)? => {
+                let bases = self.repository.bases_of_block(location)?;
+                self.join(location, &bases)
+            }
+            result => result,
+        }
+    }
+
+    /// The bytes of `bases`, which are those of the block at `location`, one behind the other, each
+    /// compared with its id.
+    ///
+    /// # Errors
+    /// When a base is in none of its places, or cannot be read.
+    pub fn join(
+        &mut self,
+        location: &Location,
+        bases: &[Base],
+    ) -> Result<Vec<u8>, RepositoryError> {
+        let mut blocks = std::mem::take(&mut self.bases);
+        let joined = blocks.join(self, location, bases);
+        self.bases = blocks;
+        joined
+    }
+
+    /// As [`Self::encoded_block`], by a caller who has what the block is encoded against.
+    ///
+    /// # Errors
+    /// As [`Self::block`].
+    pub fn block_against(
+        &mut self,
+        location: &Location,
+        base: &[u8],
+        encoded: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RepositoryError> {
+        self.open_block(location, encoded)?;
+        let name = ObjectName::pack(location.pack);
+        let plain_len = location.block_plain_len as usize;
+        let decoded = match location.encoding {
+            Encoding::Delta => self.codec().decode_delta(base, encoded, plain_len, out),
+            encoding => self.codec().decode(encoding, encoded, plain_len, out),
+        };
+        decoded.map_err(|error| RepositoryError::damaged(name, &error))
+    }
+
+    /// Keys of the repository that it reads.
+    pub(super) fn keys(&self) -> &'r crate::crypto::keys::Keys {
+        self.repository.keys()
+    }
+
+    /// Reads a block and opens its seal.
+    fn open_block(
+        &mut self,
+        location: &Location,
+        encoded: &mut Vec<u8>,
+    ) -> Result<(), RepositoryError> {
         let name = ObjectName::pack(location.pack);
         encoded.clear();
         encoded.resize(location.block_stored_len as usize, 0);
         self.read_range(location.pack, location.block_offset, encoded)?;
         match self.sealer(location.pack)?.open(PartKind::Block, location.block, encoded) {
-            Ok(()) => self
-                .codec()
-                .decode(location.encoding, encoded, location.block_plain_len as usize, out)
-                .map_err(|error| RepositoryError::damaged(name, &error)),
+            Ok(()) => Ok(()),
             Err(OpenError::NotAuthentic) => Err(RepositoryError::Damaged {
                 object: name.to_string(),
                 reason: format!("block {} is damaged or forged", location.block),

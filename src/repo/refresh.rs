@@ -61,6 +61,9 @@ impl Repository {
 
     fn up_to_date_index(&self, folder: Option<CacheFolder>) -> Result<Index, RepositoryError> {
         let mut index = Index::open(folder, self.id(), self.keys().cache_check())?;
+        if self.config.has_delta() {
+            index.expect_bases();
+        }
         Refresh { repository: self, index: &mut index }.run()?;
         Ok(index)
     }
@@ -96,7 +99,7 @@ impl Repository {
 
     /// Asks the index. When it turns out that the cached one is damaged, it is made anew and asked
     /// again: damage there must never fail a run.
-    fn ask_index<T>(
+    pub(super) fn ask_index<T>(
         &self,
         ask: impl Fn(&Index) -> Result<T, UnusableIndex>,
     ) -> Result<T, RepositoryError> {
@@ -124,12 +127,31 @@ impl Repository {
         self.ask_index(|index| index.standing(id))
     }
 
-    /// Whether `id` is in any pack, condemned or not.
+    /// See [`Index::standing_plain`].
+    ///
+    /// # Errors
+    /// When the index cannot be made anew.
+    pub fn standing_plain(&self, id: &ChunkId) -> Result<Option<(PackId, u32)>, RepositoryError> {
+        self.ask_index(|index| index.standing_plain(id))
+    }
+
+    /// See [`Index::bases`].
+    ///
+    /// # Errors
+    /// When the index cannot be made anew.
+    pub fn bases(&self, pack: &PackId, chunk: u32) -> Result<Vec<ChunkId>, RepositoryError> {
+        self.ask_index(|index| index.bases(pack, chunk))
+    }
+
+    /// Whether `id` is in any pack, condemned or not, and with it what it is encoded against.
     ///
     /// # Errors
     /// When the index cannot be made anew.
     pub fn is_anywhere(&self, id: &ChunkId) -> Result<bool, RepositoryError> {
-        Ok(self.locate(id)?.is_some())
+        if self.locate(id)?.is_none() {
+            return Ok(false);
+        }
+        Ok(!self.config.has_delta() || self.ask_index(|index| index.can_be_decoded(id))?)
     }
 
     /// See [`Index::lost_packs`].

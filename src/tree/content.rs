@@ -1,17 +1,21 @@
 //! Lists of content items: short ones sit in the entry, long ones become content pages.
 
+use std::sync::Arc;
+
 use crate::crypto::ChunkKind;
 use crate::format::entry::{Content, ContentItem};
 use crate::format::page::{ContentChild, ContentPage, MAX_HEIGHT};
 use crate::id::ChunkId;
-use crate::repo::{RepositoryError, Worker};
+use crate::repo::{Repository, RepositoryError, Worker};
 
-use super::PageReader;
+use super::{OldContent, PageReader};
 
 /// Items that may sit in the entry itself.
 const MAX_IN_ENTRY: usize = 16;
 /// A content page is cut at the latest when it is so many times longer than on average.
 const FORCED_CUT: usize = 8;
+/// Most bases of a page.
+const MAX_BASES: usize = 8;
 
 /// Gathers the items of one file or stream.
 #[derive(Debug, Default)]
@@ -21,6 +25,10 @@ pub struct ContentWriter {
     /// Pages waiting to be put into an upper page, by height, each with the hash that may cut.
     levels: Vec<Vec<(ContentChild, u64)>>,
     len: u64,
+    /// What was there before: pages are encoded against its pages.
+    basis: Option<Arc<OldContent>>,
+    /// Plain bytes listed by the pages so far, by height.
+    listed: Vec<u64>,
 }
 
 /// What decides whether a page begins at an item: the item's own id, so that equal runs of chunks
@@ -37,6 +45,11 @@ fn cut_hash(item: &ContentItem) -> u64 {
 }
 
 impl ContentWriter {
+    /// A writer of a content that was there before as `basis`.
+    pub fn against(basis: Option<Arc<OldContent>>) -> Self {
+        Self { basis, ..Self::default() }
+    }
+
     /// Plain bytes so far.
     pub fn len(&self) -> u64 {
         self.len
@@ -98,7 +111,7 @@ impl ContentWriter {
     fn close_page(&mut self, worker: &mut Worker) -> Result<(), RepositoryError> {
         let items = std::mem::take(&mut self.items);
         let hash = cut_hash(&items[0]);
-        let child = store(worker, &ContentPage::Items(items))?;
+        let child = self.store(worker, 0, &ContentPage::Items(items))?;
         self.add_child(worker, 0, child, hash)
     }
 
@@ -118,11 +131,39 @@ impl ContentWriter {
         let forced = level.len() >= FORCED_CUT << bits;
         if !level.is_empty() && (forced || hash.trailing_zeros() >= bits * heights) {
             let children = std::mem::take(level);
-            let (upper, upper_hash) = store_children(worker, height, &children)?;
+            let (upper, upper_hash) = self.store_children(worker, height, &children)?;
             self.add_child(worker, height + 1, upper, upper_hash)?;
         }
         self.levels[height].push((child, hash));
         Ok(())
+    }
+
+    fn store(
+        &mut self,
+        worker: &mut Worker,
+        height: u8,
+        page: &ContentPage,
+    ) -> Result<ContentChild, RepositoryError> {
+        let len = page.len().expect("a source is shorter than 2^64 bytes");
+        let at = usize::from(height);
+        self.listed.resize(self.listed.len().max(at + 1), 0);
+        let start = self.listed[at];
+        self.listed[at] += len;
+        let id = store_page(worker, self.basis.as_deref(), height, start, page, len)?;
+        Ok(ContentChild { id, len })
+    }
+
+    fn store_children(
+        &mut self,
+        worker: &mut Worker,
+        height: usize,
+        children: &[(ContentChild, u64)],
+    ) -> Result<(ContentChild, u64), RepositoryError> {
+        let height = u8::try_from(height + 1).expect("lists are low");
+        let list = children.iter().map(|(child, _)| *child).collect();
+        let child =
+            self.store(worker, height, &ContentPage::Children { height, children: list })?;
+        Ok((child, children[0].1))
     }
 
     /// Stores what is left and returns the content.
@@ -147,27 +188,60 @@ impl ContentWriter {
                 }
                 self.levels.push(Vec::new());
             }
-            let upper = store_children(worker, height, &children)?;
+            let upper = self.store_children(worker, height, &children)?;
             height += 1;
             self.levels[height].push(upper);
         }
     }
 }
 
-fn store(worker: &mut Worker, page: &ContentPage) -> Result<ContentChild, RepositoryError> {
-    let len = page.len().expect("a source is shorter than 2^64 bytes");
-    Ok(ContentChild { id: worker.store(ChunkKind::ContentPage, &page.encode())?, len })
+/// Stores a page, encoded against those that the earlier content has in its place, if that is good
+/// for something.
+fn store_page(
+    worker: &mut Worker,
+    basis: Option<&OldContent>,
+    height: u8,
+    start: u64,
+    page: &ContentPage,
+    len: u64,
+) -> Result<ChunkId, RepositoryError> {
+    let bytes = page.encode();
+    let Some(basis) = basis else { return worker.store(ChunkKind::ContentPage, &bytes) };
+    let (chunk, is_new) = worker.claim(ChunkKind::ContentPage, &bytes)?;
+    if !is_new {
+        return Ok(chunk.id);
+    }
+    let repository = Arc::clone(worker.repository());
+    let mut reader = PageReader::new(&repository);
+    // Not the neighbours, which it may just touch.
+    let range = basis.place(start + len / 8)..basis.place(start) + len - len / 8;
+    let bases = match bases(&repository, &mut reader, basis, height, &range) {
+        Err(error) if error.is_damage() => Vec::new(),
+        bases => bases?,
+    };
+    if !worker.store_against(reader.chunks(), &bases, &[chunk], &bytes)? {
+        worker.store_claimed(chunk, &bytes)?;
+    }
+    Ok(chunk.id)
 }
 
-fn store_children(
-    worker: &mut Worker,
-    height: usize,
-    children: &[(ContentChild, u64)],
-) -> Result<(ContentChild, u64), RepositoryError> {
-    let height = u8::try_from(height + 1).expect("lists are low");
-    let list = children.iter().map(|(child, _)| *child).collect();
-    let child = store(worker, &ContentPage::Children { height, children: list })?;
-    Ok((child, children[0].1))
+fn bases(
+    repository: &Repository,
+    reader: &mut PageReader<'_>,
+    basis: &OldContent,
+    height: u8,
+    range: &std::ops::Range<u64>,
+) -> Result<Vec<(ChunkKind, ChunkId)>, RepositoryError> {
+    let mut bases = Vec::new();
+    for old in basis.pages(reader, height, range)? {
+        for id in repository.base_for(&old)? {
+            let base = (ChunkKind::ContentPage, id);
+            if bases.len() < MAX_BASES && !bases.contains(&base) {
+                bases.push(base);
+            }
+        }
+    }
+    Ok(bases)
 }
 
 /// The items of a content in order, pages read as they are needed.

@@ -9,6 +9,7 @@ mod builder;
 mod content;
 mod cursor;
 mod diff;
+mod old_content;
 mod range;
 mod reach;
 
@@ -16,8 +17,9 @@ pub use builder::{TreeBuilder, TreeTotals, begins_page};
 pub use content::{ContentItems, ContentWriter};
 pub use cursor::{Cursor, LeafPage, Node};
 pub use diff::{Change, Diff};
+pub use old_content::OldContent;
 pub use range::{Bound, Taken};
-pub use reach::{Bits, Reach};
+pub use reach::{Live, Reach};
 
 use std::sync::Arc;
 

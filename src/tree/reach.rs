@@ -2,7 +2,8 @@
 //!
 //! A chunk may lie in several packs. One copy, in a pack that is not condemned, is chosen to be the
 //! live one; the others are garbage. A needed chunk that lies only in condemned packs is stranded:
-//! it must be stored again before they go.
+//! it must be stored again before they go. A copy in a block that is encoded against other chunks
+//! counts only as long as they lie in packs that are not condemned, and then they are needed, too.
 
 use std::collections::HashMap;
 
@@ -16,11 +17,11 @@ use crate::repo::{Repository, RepositoryError};
 
 /// A growing set of small numbers.
 #[derive(Debug, Clone, Default)]
-pub struct Bits(Vec<u64>);
+struct Bits(Vec<u64>);
 
 impl Bits {
     /// Adds `number`; whether it was not in the set.
-    pub fn insert(&mut self, number: u32) -> bool {
+    fn insert(&mut self, number: u32) -> bool {
         let (word, bit) = (number as usize / 64, 1 << (number % 64));
         if word >= self.0.len() {
             self.0.resize(word + 1, 0);
@@ -31,8 +32,25 @@ impl Bits {
     }
 
     /// Whether `number` is in the set.
-    pub fn contains(&self, number: u32) -> bool {
+    fn contains(&self, number: u32) -> bool {
         self.0.get(number as usize / 64).is_some_and(|word| word & (1 << (number % 64)) != 0)
+    }
+}
+
+/// The chunks of a pack that are needed, by position in its footer.
+#[derive(Debug, Clone, Copy)]
+pub struct Live<'a> {
+    /// By trees.
+    needed: Option<&'a Bits>,
+    /// By blocks that are encoded against them.
+    bases: Option<&'a Bits>,
+}
+
+impl Live<'_> {
+    /// Whether the chunk at position `chunk` is needed.
+    pub fn contains(&self, chunk: u32) -> bool {
+        let has = |bits: &Bits| bits.contains(chunk);
+        self.needed.is_some_and(has) || self.bases.is_some_and(has)
     }
 }
 
@@ -40,14 +58,17 @@ impl Bits {
 pub struct Reach<'r> {
     repository: &'r Repository,
     reader: PageReader<'r>,
-    live: HashMap<PackId, Bits>,
+    /// What trees need, and what blocks that they need are encoded against: a page that is needed
+    /// only as a base is not walked.
+    needed: HashMap<PackId, Bits>,
+    bases: HashMap<PackId, Bits>,
     stranded: IdMap<ChunkKind>,
     waiting: Vec<(ChunkKind, ChunkId)>,
 }
 
 impl std::fmt::Debug for Reach<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Reach({} packs, {} stranded)", self.live.len(), self.stranded.len())
+        write!(f, "Reach({} packs, {} stranded)", self.needed.len(), self.stranded.len())
     }
 }
 
@@ -57,7 +78,8 @@ impl<'r> Reach<'r> {
         Self {
             repository,
             reader: PageReader::new(repository),
-            live: HashMap::new(),
+            needed: HashMap::new(),
+            bases: HashMap::new(),
             stranded: IdMap::default(),
             waiting: Vec::new(),
         }
@@ -116,7 +138,13 @@ impl<'r> Reach<'r> {
     /// Counts a chunk as needed; a page that was not needed before is walked later.
     fn need(&mut self, kind: ChunkKind, id: &ChunkId) -> Result<(), RepositoryError> {
         let is_new = match self.repository.standing(id)? {
-            Some((pack, position)) => self.live.entry(pack).or_default().insert(position),
+            Some((pack, position)) => {
+                let is_new = self.needed.entry(pack).or_default().insert(position);
+                if is_new {
+                    self.need_bases(&pack, position)?;
+                }
+                is_new
+            }
             None if self.stranded.contains_key(id) => false,
             // Not on the word of a cache alone: this looks again, in a new index.
             None if self.repository.is_anywhere(id)? => self.stranded.insert(*id, kind).is_none(),
@@ -128,26 +156,53 @@ impl<'r> Reach<'r> {
         Ok(())
     }
 
-    /// The chunks of `pack`, by position in its footer, that are needed and counted on there.
-    pub fn live(&self, pack: &PackId) -> Option<&Bits> {
-        self.live.get(pack)
+    /// Counts the bases of a block as needed, of which this chunk is needed.
+    fn need_bases(&mut self, pack: &PackId, position: u32) -> Result<(), RepositoryError> {
+        for base in self.repository.bases(pack, position)? {
+            self.need_base(&base)?;
+        }
+        Ok(())
     }
 
-    /// The packs in which needed chunks are counted on.
+    fn need_base(&mut self, id: &ChunkId) -> Result<(), RepositoryError> {
+        let (pack, position) =
+            self.repository.standing_plain(id)?.ok_or(RepositoryError::MissingChunk(*id))?;
+        self.bases.entry(pack).or_default().insert(position);
+        Ok(())
+    }
+
+    /// The chunks of `pack` that are needed and counted on there; nothing when none is.
+    pub fn live(&self, pack: &PackId) -> Option<Live<'_>> {
+        let live = Live { needed: self.needed.get(pack), bases: self.bases.get(pack) };
+        (live.needed.is_some() || live.bases.is_some()).then_some(live)
+    }
+
+    /// The packs in which needed chunks are counted on, some of them twice.
     pub fn counted_on(&self) -> impl Iterator<Item = &PackId> {
-        self.live.keys()
+        self.needed.keys().chain(self.bases.keys())
     }
 
-    /// Counts what was counted on in `pack`, which is condemned by now, where else it lies.
+    /// Counts what was counted on in packs that are condemned by now where else it lies.
     ///
     /// # Errors
     /// When it is nowhere else and the index cannot be read.
-    pub fn count_elsewhere(&mut self, pack: &PackId) -> Result<(), RepositoryError> {
-        let Some(live) = self.live.remove(pack) else { return Ok(()) };
-        let footer = self.repository.index().pack_footer(pack)?;
-        let chunks = footer.iter().flat_map(|pack| pack.footer.chunks.iter().zip(0u32..));
-        for (chunk, _) in chunks.filter(|(_, at)| live.contains(*at)) {
-            self.need(chunk.kind, &chunk.id)?;
+    pub fn count_elsewhere(&mut self, packs: &[PackId]) -> Result<(), RepositoryError> {
+        for pack in packs {
+            let (needed, bases) = (self.needed.remove(pack), self.bases.remove(pack));
+            if needed.is_none() && bases.is_none() {
+                continue;
+            }
+            let footer = self.repository.index().pack_footer(pack)?;
+            let chunks = footer.iter().flat_map(|pack| pack.footer.chunks.iter().zip(0u32..));
+            for (chunk, at) in chunks {
+                let has = |bits: &Option<Bits>| bits.as_ref().is_some_and(|bits| bits.contains(at));
+                if has(&needed) {
+                    self.need(chunk.kind, &chunk.id)?;
+                }
+                if has(&bases) {
+                    self.need_base(&chunk.id)?;
+                }
+            }
         }
         Ok(())
     }

@@ -114,11 +114,13 @@ fn footer() -> Footer {
         1000,
         Encoding::Zstd,
         &[chunk(ChunkKind::Content, 1, 500), chunk(ChunkKind::Content, 2, 70_000)],
+        &[],
     );
     footer.push(
         80,
         Encoding::Raw,
         &[chunk(ChunkKind::Page, 3, 32), chunk(ChunkKind::ContentPage, 4, 32)],
+        &[],
     );
     footer
 }
@@ -126,6 +128,10 @@ fn footer() -> Footer {
 #[test]
 fn packs_and_segments() {
     assert_golden("pack-footer", &footer().encode());
+    let delta = FooterChunk { kind: ChunkKind::Content, id: ChunkId([6; 32]), len: 300 };
+    let mut with_bases = footer();
+    with_bases.push(60, Encoding::Delta, &[delta], &[ChunkId([1; 32]), ChunkId([2; 32])]);
+    assert_golden("pack-footer-delta", &with_bases.encode());
     assert_golden("pack-trailer", &Trailer { footer_len: 4711 }.encode());
     let pack = SegmentPack { id: PackId([5; 16]), len: 99_999, footer: footer().encode() };
     assert_golden("segment", &segment::encode(&[pack]));

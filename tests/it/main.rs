@@ -22,6 +22,7 @@ mod cli_transcript;
 mod crash_states;
 mod damage;
 mod damage_fields;
+mod delta;
 mod every_file;
 mod forget_op;
 mod format_golden;

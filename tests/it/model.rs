@@ -15,7 +15,7 @@ use gabion::ops::forget::{ForgetLimits, ForgetPlan};
 use gabion::ops::prune::{PruneOptions, prune};
 use gabion::ops::restore::{RestoreOptions, restore};
 use gabion::ops::retention::GroupBy;
-use gabion::ops::snapshot::{Scope, SnapshotOptions, snapshot};
+use gabion::ops::snapshot::{Scope, SnapshotOptions, StreamInput, StreamSource, snapshot};
 use gabion::ops::{OpError, find_snapshot};
 use gabion::repo::{Presence, Repository, Unlock};
 use gabion::source::exclude::Excludes;
@@ -23,8 +23,9 @@ use gabion::storage::{MemoryStorage, ObjectKind, Storage};
 use gabion::target::MetadataPolicy;
 use proptest::prelude::*;
 
-use crate::small::{FailAt, Files, copy, open_plain, read_back, tiny_parameters};
+use crate::small::{FailAt, Files, copy, noise, open_plain, read_back, tiny};
 use crate::specimen::checked;
+pub(crate) use steps::edit;
 use steps::{Operation, Step};
 
 /// The world as it should be, and the repository as it is.
@@ -33,8 +34,13 @@ struct Compared {
     folder: tempfile::TempDir,
     /// What is in the source.
     files: Files,
-    snapshots: BTreeMap<SnapshotId, Files>,
+    /// What a stream gives.
+    dump: Vec<u8>,
+    snapshots: BTreeMap<SnapshotId, (Files, Vec<u8>)>,
 }
+
+/// The stream's name.
+const DUMP: &str = "dump";
 
 #[expect(clippy::disallowed_methods, reason = "what is unchanged is found out by true times")]
 fn clock() -> Timestamp {
@@ -54,10 +60,16 @@ fn open(
 }
 
 impl Compared {
-    fn new() -> Self {
+    fn new(delta: bool) -> Self {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         std::fs::create_dir(folder.path().join("source")).unwrap();
-        Self { storage: tiny_parameters(), folder, files: Files::new(), snapshots: BTreeMap::new() }
+        Self {
+            storage: tiny(delta),
+            folder,
+            files: Files::new(),
+            dump: noise(20_000, 3),
+            snapshots: BTreeMap::new(),
+        }
     }
 
     fn take(&mut self, step: &Step) {
@@ -75,13 +87,18 @@ impl Compared {
             }
             Step::Whole(operation) => {
                 let storage = self.storage.clone();
-                self.run(operation, &storage).unwrap();
+                let (result, problem) = self.run(operation, &storage);
+                result.unwrap();
+                assert_eq!(problem, None);
             }
             Step::Crash(operation, after) => {
                 let dying = FailAt::dying(self.storage.clone(), *after);
                 // Whether it got so far or not: what is there must be right.
-                let _ = self.run(operation, &dying);
+                let (_, problem) = self.run(operation, &dying);
+                // A check tells of what it could not read.
+                assert!(problem.is_none() || matches!(operation, Operation::Check));
             }
+            Step::Rows(seed) => steps::edit(&mut self.dump, *seed),
             Step::Twins => self.twins(),
         }
     }
@@ -104,16 +121,25 @@ impl Compared {
         &mut self,
         operation: &Operation,
         storage: &(impl Storage + Clone + 'static),
-    ) -> Result<(), OpError> {
+    ) -> (Result<(), OpError>, Option<Event>) {
         let (repository, recorder) = open(storage, &self.folder.path().join("cache"));
+        let result = self.operate(operation, &repository);
+        (result, recorder.events().into_iter().find(is_problem))
+    }
+
+    fn operate(
+        &mut self,
+        operation: &Operation,
+        repository: &Arc<Repository>,
+    ) -> Result<(), OpError> {
         match operation {
-            Operation::Snapshot => self.snapshot(&repository)?,
+            Operation::Snapshot => self.snapshot(repository)?,
             Operation::Forget(at) => {
                 let Some(id) = self.snapshot_at(*at) else { return Ok(()) };
-                let plan = ForgetPlan::named(&repository, &[id.to_string()], GroupBy::default())?;
+                let plan = ForgetPlan::named(repository, &[id.to_string()], GroupBy::default())?;
                 let limits = ForgetLimits { force: true, ..ForgetLimits::default() };
                 let presence = Presence { host: "box".to_owned(), now: clock(), identity: None };
-                let done = plan.execute(&repository, limits, &presence);
+                let done = plan.execute(repository, limits, &presence);
                 // It is gone from the moment on at which that was said.
                 if done.is_ok() || !self.visible().contains(&id) {
                     self.snapshots.remove(&id);
@@ -126,21 +152,18 @@ impl Compared {
                     has_ended: |_| true,
                     ..PruneOptions::new("box".to_owned(), clock, 1)
                 };
-                prune(&repository, &options)?;
+                prune(repository, &options)?;
             }
             Operation::Check => {
                 let (read, interrupted) = (ReadData::All, Arc::default());
-                check(&repository, &CheckOptions { read, salt: 0, threads: 1, interrupted })?;
+                check(repository, &CheckOptions { read, salt: 0, threads: 1, interrupted })?;
             }
             Operation::Restore(at) => {
                 if let Some(id) = self.snapshot_at(*at) {
-                    self.restore(&repository, id)?;
+                    self.restore(repository, id)?;
                 }
             }
         }
-        // A check tells of what it could not read because the storage failed.
-        let told = |event: &&Event| matches!(event, Event::Problem(problem) if !problem.message.contains("it failed"));
-        assert_eq!(recorder.events().iter().find(told), None);
         Ok(())
     }
 
@@ -149,9 +172,10 @@ impl Compared {
     }
 
     fn snapshot(&mut self, repository: &Arc<Repository>) -> Result<(), OpError> {
+        let dump = StreamInput::Reader(Box::new(std::io::Cursor::new(self.dump.clone())));
         let options = SnapshotOptions {
             paths: vec![self.source()],
-            streams: Vec::new(),
+            streams: vec![StreamSource::new(DUMP, dump)],
             stand_ins: Vec::new(),
             allow_empty: false,
             excludes: Excludes::default(),
@@ -173,14 +197,14 @@ impl Compared {
             interrupted: Arc::default(),
         };
         let taken = snapshot(repository, options)?.snapshot.unwrap();
-        self.snapshots.insert(taken.id, self.files.clone());
+        self.snapshots.insert(taken.id, (self.files.clone(), self.dump.clone()));
         Ok(())
     }
 
     /// The second writer works on a copy, and what it stored is there afterwards, too.
     fn twins(&mut self) {
         let other = copy(&self.storage);
-        self.run(&Operation::Snapshot, &self.storage.clone()).unwrap();
+        self.run(&Operation::Snapshot, &self.storage.clone()).0.unwrap();
         let (repository, _) = open(&other, &self.folder.path().join("another-cache"));
         self.snapshot(&repository).unwrap();
         for name in other.names() {
@@ -230,7 +254,7 @@ impl Compared {
         let found = if restored.is_ok() { files_below(&target) } else { Files::new() };
         let _ = std::fs::remove_dir_all(&target);
         assert_eq!(restored?, 0);
-        assert!(found == self.snapshots[&id], "{:?}", found.keys());
+        assert!(found == self.snapshots[&id].0, "{:?}", found.keys());
         Ok(())
     }
 
@@ -252,10 +276,12 @@ impl Compared {
         for snapshot in repository.snapshots().unwrap().0 {
             let top = self.source();
             let top = top.strip_prefix("/").unwrap().to_str().unwrap();
-            let found = read_back(&repository, &snapshot).unwrap().into_iter();
+            let mut found = read_back(&repository, &snapshot).unwrap();
+            assert!(found.remove(DUMP).as_ref() == Some(&self.snapshots[&snapshot.id].1));
+            let found = found.into_iter();
             let below = |path: String| Some(path.strip_prefix(top)?.strip_prefix('/')?.to_owned());
             let found = found.filter_map(|(path, bytes)| Some((below(path)?, bytes))).collect();
-            assert!(Self::without_folders(found) == self.snapshots[&snapshot.id]);
+            assert!(Self::without_folders(found) == self.snapshots[&snapshot.id].0);
         }
         let left = self.storage.names().into_iter().filter(|name| {
             matches!(name.kind, ObjectKind::Session | ObjectKind::Mark | ObjectKind::Root)
@@ -291,8 +317,9 @@ proptest! {
     #[test]
     fn a_repository_is_what_the_model_says(
         steps in proptest::collection::vec(steps::step(), 1..30),
+        delta: bool,
     ) {
-        let mut compared = Compared::new();
+        let mut compared = Compared::new(delta);
         for step in &steps {
             compared.take(step);
             compared.compare();

@@ -38,6 +38,29 @@ fn version_1() {
     gabion(&["check", "--read-data"]).run().success();
 }
 
+/// With blocks that are encoded against others, three days of a stream.
+#[test]
+fn version_1_with_delta() {
+    let sandbox = copied("repo-v1-delta");
+    let key = sandbox.path("key");
+    let gabion = |args: &[&str]| sandbox.gabion(args).env("GABION_KEY_FILE", &key);
+    gabion(&["check", "--read-data"]).run().success();
+    let listed = gabion(&["snapshots", "--json"]).run().success();
+    let id = |line: &str| line.split("\"id\":\"").nth(1).unwrap()[..32].to_owned();
+    let ids: Vec<String> = listed.stdout().lines().map(id).collect();
+    assert_eq!(ids.len(), 3);
+    for (id, day) in ids.iter().zip(1..) {
+        let dump = gabion(&["cat", &format!("{id}:db.csv")]).run().success();
+        let expected = std::fs::read_to_string(sandbox.path(format!("expected/{day}.csv")));
+        assert!(dump.stdout() == expected.unwrap(), "day {day}");
+    }
+    gabion(&["forget", &ids[0], "--force"]).run().success();
+    gabion(&["prune", "--max-unused", "0"]).run().success();
+    let dump = "sed s/value/another/ expected/3.csv";
+    gabion(&["snapshot", "--stream", &format!("db.csv={dump}")]).run().success();
+    gabion(&["check", "--read-data"]).run().success();
+}
+
 /// With parity, a sector of it damaged.
 #[test]
 fn version_1_with_parity() {

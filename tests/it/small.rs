@@ -54,16 +54,25 @@ pub(crate) fn options(unlock: Unlock) -> InitOptions {
         label: "first".to_owned(),
         now: "2026-11-22T00:00:00Z".to_owned(),
         parity_per_mille: None,
+        delta: false,
     }
 }
 
 /// An empty plaintext repository whose chunks and pages are so small that little data has many.
 pub(crate) fn tiny_parameters() -> MemoryStorage {
+    tiny(false)
+}
+
+/// As [`tiny_parameters`]; with `delta`, blocks may be encoded against others.
+pub(crate) fn tiny(delta: bool) -> MemoryStorage {
     let (id, created) = (RepositoryId::random(), "2026-11-26T00:00:00Z".to_owned());
     let mut config = Config::new(id, Sealing::None, created);
     let sizes = ChunkSizes { min: 64, avg: 256, max: 1024 };
     (config.chunker.files, config.chunker.streams) = (sizes, sizes);
     (config.pages.fan_out_bits, config.pages.content_fan_out_bits) = (4, 4);
+    if delta {
+        config.add_delta();
+    }
     let keys = Keys::derive(config.plaintext_key.as_ref().unwrap());
     let storage = MemoryStorage::new();
     for name in [ObjectName::CONFIG, ObjectName::CONFIG_COPY] {

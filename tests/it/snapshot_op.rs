@@ -37,6 +37,7 @@ impl World {
             label: String::new(),
             now: "2026-11-22T00:00:00Z".to_owned(),
             parity_per_mille: None,
+            delta: false,
         };
         Repository::init(&storage, "memory", &options).unwrap();
         Self::open(storage)

@@ -114,7 +114,7 @@ fn footer(numbers: std::ops::Range<u8>) -> Footer {
     for number in numbers {
         let kind = ChunkKind::try_from(1 + number % 3).expect("three kinds");
         let chunk = |part| FooterChunk { kind, id: chunk_id(number + part), len: 300 };
-        footer.push(400, Encoding::Zstd, &[chunk(0), chunk(100)]);
+        footer.push(400, Encoding::Zstd, &[chunk(0), chunk(100)], &[]);
     }
     footer
 }
@@ -123,6 +123,10 @@ fn packs() {
     write("pack_footer", "empty", &Footer::default().encode());
     write("pack_footer", "one", &footer(0..1).encode());
     write("pack_footer", "several", &footer(1..6).encode());
+    let mut delta = footer(1..2);
+    let chunk = FooterChunk { kind: ChunkKind::Content, id: chunk_id(50), len: 300 };
+    delta.push(60, Encoding::Delta, &[chunk], &[chunk_id(1), chunk_id(101)]);
+    write("pack_footer", "delta", &delta.encode());
     write("pack_footer", "trailer", &Trailer { footer_len: 1234 }.encode());
     let pack = |number: u8| {
         let footer = footer(number..number + 2);

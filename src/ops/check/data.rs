@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::parity;
 use super::picture::Picture;
-use super::report::{self, Report};
+use super::report::Report;
 use super::verified::Verified;
 use crate::format::pack::Footer;
 use crate::ops::OpError;
@@ -75,8 +75,9 @@ fn check_one(
     plain: &mut Vec<u8>,
 ) -> Result<(), OpError> {
     let listed = &pack.footer.blocks[block as usize];
-    if let Err(error) = reader.block(&pack.location(listed.first_chunk), plain) {
-        return block_is_bad(report, picture, no, pack, block, report::reason(error)?);
+    let place = pack.location(listed.first_chunk);
+    if !picture.read_block(report, reader, no, pack, &place, plain)? {
+        return Ok(());
     }
     let chunks = pack.footer.chunks_of(listed);
     let wrong = check_block(report.repository, plain, chunks);

@@ -10,6 +10,7 @@
 //! missing and the packs are not the ones that were listed, everything but the data is looked at
 //! once more, and only what is still wrong then is told.
 
+mod bases;
 mod choose;
 mod data;
 mod index;
@@ -22,8 +23,8 @@ mod report;
 mod trees;
 mod verified;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::OpError;
 use crate::event::Event;
@@ -149,6 +150,7 @@ fn look(
     let mut survey = Survey::take(report)?;
     parity::check(report, &survey.picture)?;
     survey.picture.mark_bad_copies(bad);
+    survey.picture.check_bases();
     let chosen = choose(&survey.picture, verified);
     if !chosen.is_empty() {
         report.phase("reading and verifying data");
@@ -223,6 +225,8 @@ impl Survey {
 
     fn check_trees(&self, report: &Report<'_>) -> Result<trees::Walked, OpError> {
         report.phase("checking the pages of all snapshots");
+        // Once more: reading may have shown that some are damaged.
+        self.picture.check_bases();
         trees::check(report, &self.picture, &self.snapshots, &self.roots)
     }
 }
@@ -240,6 +244,10 @@ fn check_trees(report: &Report<'_>, survey: &mut Survey) -> Result<trees::Walked
     }
     report.tell_held();
     checked
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Report<'_> {

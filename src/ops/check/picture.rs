@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 
+use super::bases::Deltas;
+use super::lock;
 use super::report::{self, Report};
 use crate::crypto::ChunkKind;
 use crate::format::pack::Footer;
@@ -51,6 +53,7 @@ pub(in crate::ops) struct Picture {
     damage: Mutex<Damage>,
     /// Whether `damage` holds anything: it mostly does not, and is asked for every chunk.
     any_damage: AtomicBool,
+    deltas: Deltas,
 }
 
 #[derive(Default)]
@@ -82,16 +85,12 @@ fn copies(pack: u32, footer: &Footer) -> impl Iterator<Item = Copy> + '_ {
     })
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Picture {
     /// Reads the header, footer and trailer of every pack.
     pub(super) fn read(report: &Report<'_>) -> Result<Self, OpError> {
         let mut picture = Self::of_lengths(list(report)?.into_iter());
         report.total(picture.packs.len() as u64, 0);
-        let found = Mutex::new(Vec::new());
+        let found = Mutex::new((Vec::new(), Deltas::default()));
         let hashes = picture.packs.par_iter().zip(0u32..u32::MAX).map_init(
             || PackReader::new(report.repository),
             |reader, (pack, no)| {
@@ -99,7 +98,9 @@ impl Picture {
                 let footer = read_footer(report, reader, pack)?;
                 report.progress(1, 0);
                 Ok(footer.map(|(encoded, footer)| {
-                    lock(&found).extend(copies(no, &footer));
+                    let mut found = lock(&found);
+                    found.0.extend(copies(no, &footer));
+                    found.1.add(no, &footer);
                     *blake3::hash(&encoded).as_bytes()
                 }))
             },
@@ -108,7 +109,8 @@ impl Picture {
         for (pack, hash) in picture.packs.iter_mut().zip(hashes) {
             pack.footer_hash = hash;
         }
-        picture.copies = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (picture.copies, picture.deltas) = found;
         Ok(picture)
     }
 
@@ -123,6 +125,7 @@ impl Picture {
             shelf: Mutex::default(),
             damage: Mutex::default(),
             any_damage: AtomicBool::new(false),
+            deltas: Deltas::default(),
         }
     }
 
@@ -137,6 +140,7 @@ impl Picture {
             return;
         }
         self.copies.extend(copies(no, &footer));
+        self.deltas.add(no, &footer);
         let pack = &self.packs[no as usize];
         let footer = PackFooter { id: pack.id, len: pack.len, footer };
         self.spare.insert(no, Arc::new(footer));
@@ -149,6 +153,7 @@ impl Picture {
 
     /// To be called when all footers are in: from now on chunks can be found.
     pub(super) fn finish(&mut self, report: &Report<'_>) {
+        self.deltas.finish();
         self.copies.par_sort_unstable_by_key(|copy| (copy.prefix, copy.pack, copy.chunk));
         let twice = self.copies.windows(2).filter(|pair| pair[0].prefix == pair[1].prefix);
         let (count, bytes) =
@@ -181,8 +186,17 @@ impl Picture {
         copies.any(|copy| !self.is_known_bad(copy))
     }
 
-    /// Whether this copy was found to be damaged.
+    /// Blocks that are encoded against others.
+    pub(super) fn deltas(&self) -> &Deltas {
+        &self.deltas
+    }
+
+    /// Whether this copy was found to be damaged, or to lack a base.
     pub(super) fn is_known_bad(&self, copy: &Copy) -> bool {
+        self.is_known_damaged(copy) || self.deltas.is_lacking(copy.pack, copy.chunk)
+    }
+
+    fn is_known_damaged(&self, copy: &Copy) -> bool {
         self.any_damage.load(Ordering::Acquire)
             && lock(&self.damage).chunks.contains(&(copy.pack, copy.chunk))
     }
@@ -224,10 +238,12 @@ impl Picture {
         damaged.map(|no| self.packs[no as usize].id).collect()
     }
 
-    /// Whether a chunk of the pack was found to be damaged.
+    /// Whether a chunk of the pack was found to be damaged, or to lack a base.
     pub(super) fn is_damaged(&self, pack: u32) -> bool {
-        self.any_damage.load(Ordering::Acquire)
-            && lock(&self.damage).chunks.iter().any(|(damaged, _)| *damaged == pack)
+        let lacking = self.deltas.pack_is_lacking(pack);
+        lacking
+            || self.any_damage.load(Ordering::Acquire)
+                && lock(&self.damage).chunks.iter().any(|(damaged, _)| *damaged == pack)
     }
 
     /// The copies of chunks that were found to be damaged.

@@ -3,9 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::data::block_is_bad;
 use super::picture::{Copy, Picture};
-use super::report::{self, Report};
+use super::report::Report;
 use crate::crypto::ChunkKind;
 use crate::id::ChunkId;
 use crate::ops::OpError;
@@ -70,9 +69,9 @@ impl<'c> Reader<'c> {
             Some(block) => block,
             None => {
                 let mut plain = Vec::new();
-                if let Err(error) = self.packs.block(&place, &mut plain) {
-                    let (no, reason) = (copy.pack, report::reason(error)?);
-                    block_is_bad(self.report, self.picture, no, pack, place.block, reason)?;
+                let (report, reader) = (self.report, &mut self.packs);
+                let no = copy.pack;
+                if !self.picture.read_block(report, reader, no, pack, &place, &mut plain)? {
                     return Ok(None);
                 }
                 let plain = Arc::new(plain);

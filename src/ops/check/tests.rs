@@ -38,6 +38,7 @@ fn lab() -> Lab {
         label: String::new(),
         now: "2026-11-22T00:00:00Z".to_owned(),
         parity_per_mille: None,
+        delta: false,
     };
     Repository::init(&storage, "here", &options).unwrap();
     let made = open(&storage).repository;

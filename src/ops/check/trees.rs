@@ -6,10 +6,11 @@ mod facts;
 mod lists;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 
+use super::lock;
 use super::picture::Picture;
 use super::reader::Reader;
 use super::report::Report;
@@ -60,10 +61,6 @@ pub(super) fn check(
     let pages = (lock(&walk.pages).len() + lock(&walk.lists).len()) as u64;
     let lost = lock(&walk.lost).drain().collect();
     Ok(Walked { pages, lost })
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Walk<'c> {
@@ -162,6 +159,9 @@ impl<'c> Walk<'c> {
     }
 
     fn why_lost(&self, id: &ChunkId) -> &'static str {
+        if self.confirmed {
+            self.picture.tell_lacking(self.report, id);
+        }
         match self.picture.copies_of(id) {
             [] => "it is in no pack that can be used",
             _ => "every copy of it is damaged",
@@ -247,6 +247,7 @@ impl<'c> Walk<'c> {
             if !self.picture.has_content(id, *len) {
                 whole = false;
                 if self.confirmed {
+                    self.picture.tell_lacking(self.report, id);
                     lock(&self.lost).insert((*id, *len));
                 }
             }

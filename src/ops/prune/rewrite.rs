@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Prune;
 use super::view::View;
+use crate::codec::Encoding;
 use crate::crypto::ChunkKind;
 use crate::event::Event;
 use crate::format::pack::Footer;
@@ -14,7 +15,7 @@ use crate::repo::index::Location;
 use crate::repo::{
     ChunkReader, PackClass, PackReader, Repository, RepositoryError, Worker, Writer,
 };
-use crate::tree::Bits;
+use crate::tree::Live;
 
 /// Whether a pack holds content or pages: writers never mix them.
 pub(super) fn class_of(footer: &Footer) -> PackClass {
@@ -162,7 +163,7 @@ fn copy_block(
     repository: &Repository,
     worker: &mut Worker,
     block: &Block,
-    live: &Bits,
+    live: Live<'_>,
     encoded: &mut Vec<u8>,
     plain: &[u8],
 ) -> Result<(), RepositoryError> {
@@ -171,7 +172,8 @@ fn copy_block(
     let chunks = pack.footer.chunks_of(described);
     let wanted =
         |at: usize| u32::try_from(at).is_ok_and(|at| live.contains(described.first_chunk + at));
-    worker.store_block(block.location.encoding, encoded, plain, chunks, wanted)
+    let how = (block.location.encoding, pack.footer.bases_of(described));
+    worker.store_block(how, encoded, plain, chunks, wanted)
 }
 
 /// The block is damaged: what is needed of it may lie elsewhere, too. If it does not, nothing of
@@ -180,7 +182,7 @@ fn copy_elsewhere(
     repository: &Repository,
     worker: &mut Worker,
     block: &Block,
-    live: &Bits,
+    live: Live<'_>,
     damage: &RepositoryError,
 ) -> Result<(), OpError> {
     let Some(pack) = repository.index().pack_footer(&block.pack).map_err(RepositoryError::from)?
@@ -196,7 +198,11 @@ fn copy_elsewhere(
         }
         bytes.clear();
         match reader.read(chunk.kind, &chunk.id, &mut bytes) {
-            Ok(()) => worker.store(chunk.kind, &bytes)?,
+            // What is not encoded against other chunks may be a base.
+            Ok(()) if described.encoding != Encoding::Delta => {
+                worker.store_plain(chunk.kind, &bytes)?;
+            }
+            Ok(()) => drop(worker.store(chunk.kind, &bytes)?),
             Err(error) if error.is_damage() => {
                 return Err(OpError::Refused(format!(
                     "what is needed of a pack cannot be read, so the pack stays ({damage}); \
@@ -204,7 +210,7 @@ fn copy_elsewhere(
                 )));
             }
             Err(error) => return Err(error.into()),
-        };
+        }
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::id::{ChunkId, PackId, SessionId, SnapshotId};
 use crate::ops::OpError;
 use crate::repo::{Damaged, RepositoryError};
 use crate::storage::ObjectName;
-use crate::tree::{Bits, Reach};
+use crate::tree::{Live, Reach};
 
 /// Looks after which a prune gives up: others upload and delete packs all the time.
 const MAX_LOOKS: usize = 20;
@@ -141,7 +141,7 @@ impl<'r> View<'r> {
     }
 
     /// What is needed of a pack; nothing when none of it is.
-    pub(super) fn live(&self, pack: &PackId) -> Option<&Bits> {
+    pub(super) fn live(&self, pack: &PackId) -> Option<Live<'_>> {
         self.reach.live(pack)
     }
 
@@ -153,7 +153,7 @@ impl<'r> View<'r> {
     /// Moves what is counted on in `packs`, which are condemned now, to where else it lies.
     pub(super) fn count_elsewhere(&mut self, packs: &[PackId]) -> Result<(), RepositoryError> {
         self.marked.extend(packs);
-        packs.iter().try_for_each(|pack| self.reach.count_elsewhere(pack))
+        self.reach.count_elsewhere(packs)
     }
 
     /// Takes in packs that this process added, and that stranded chunks lie in them now.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Repair, live};
+use crate::codec::Encoding;
 use crate::crypto::ChunkKind;
 use crate::format::pack::Footer;
 use crate::format::snapshot::Mark;
@@ -70,7 +71,7 @@ fn store(
     }
     if !lost.is_empty() && !repair.options.from.is_empty() {
         repair.phase("looking for lost content in the sources");
-        live::search(repair, lost, &mut |bytes| rescue.chunk(ChunkKind::Content, bytes))?;
+        live::search(repair, lost, &mut |bytes| rescue.chunk(ChunkKind::Content, bytes, false))?;
     }
     rescue.flush()?;
     writer.checkpoint()?;
@@ -122,10 +123,14 @@ struct Rescue<'a, 'r> {
 }
 
 impl Rescue<'_, '_> {
-    /// Makes sure that a chunk is in a whole pack; it is stored when it is in none.
-    fn chunk(&mut self, kind: ChunkKind, bytes: &[u8]) -> Result<(), OpError> {
-        let id = self.repair.repository.keys().chunk_id(kind, bytes);
-        if self.repair.repository.standing(&id)?.is_some() {
+    /// Makes sure that a chunk is in a whole pack; it is stored when it is in none. One that may be
+    /// a base must be in a block that is encoded against no other.
+    fn chunk(&mut self, kind: ChunkKind, bytes: &[u8], is_base: bool) -> Result<(), OpError> {
+        let repository = self.repair.repository;
+        let id = repository.keys().chunk_id(kind, bytes);
+        let standing =
+            if is_base { repository.standing_plain(&id)? } else { repository.standing(&id)? };
+        if standing.is_some() {
             return Ok(());
         }
         if self.workers.is_none() {
@@ -135,9 +140,9 @@ impl Rescue<'_, '_> {
         }
         let Some([content, pages]) = &mut self.workers else { return Ok(()) };
         match kind {
-            ChunkKind::Content => content.store(kind, bytes)?,
-            ChunkKind::Page | ChunkKind::ContentPage => pages.store(kind, bytes)?,
-        };
+            ChunkKind::Content => content.store_plain(kind, bytes)?,
+            ChunkKind::Page | ChunkKind::ContentPage => pages.store_plain(kind, bytes)?,
+        }
         self.repair.done.borrow_mut().chunks += 1;
         Ok(())
     }
@@ -162,7 +167,7 @@ impl Rescue<'_, '_> {
                 let (bytes, tail) = rest.split_at(rest.len().min(chunk.len as usize));
                 rest = tail;
                 if self.repair.repository.keys().chunk_id(chunk.kind, bytes) == chunk.id {
-                    self.chunk(chunk.kind, bytes)?;
+                    self.chunk(chunk.kind, bytes, block.encoding != Encoding::Delta)?;
                 }
             }
         }

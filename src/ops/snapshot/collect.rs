@@ -114,7 +114,8 @@ impl<'a> Collector<'a> {
                 }
                 self.shared.observer.event(Event::Progress { items, bytes });
             }
-            Message::Begin | Message::Drop => self.content = ContentWriter::default(),
+            Message::Begin(basis) => self.content = ContentWriter::against(basis),
+            Message::Drop => self.content = ContentWriter::default(),
             Message::Slab { items, bytes } => {
                 for item in wait(&items)? {
                     self.content.push(self.builder.worker(), item)?;

@@ -114,7 +114,8 @@ impl<'a, 'r> Feeder<'a, 'r> {
                 self.shared.note(format!("stream {}: not run", source.name));
                 continue;
             }
-            let record = run_stream(self.shared, self.out, options, source)?;
+            let basis = self.previous.old_content(source.name.as_bytes())?;
+            let record = run_stream(self.shared, self.out, options, source, basis)?;
             self.totals.entries += 1;
             self.totals.bytes += record.bytes;
             self.totals.to_read += record.bytes;
@@ -259,7 +260,8 @@ impl<'a, 'r> Feeder<'a, 'r> {
         };
         if self.stand_ins.replaces(path) {
             self.hand_out().map_err(gone)?;
-            self.stand_ins.put(self.shared, self.out, path, stat)?;
+            let basis = self.previous.old_content(path)?;
+            self.stand_ins.put(self.shared, self.out, path, stat, basis)?;
         } else {
             self.read(path, stat)?;
         }
@@ -281,7 +283,8 @@ impl<'a, 'r> Feeder<'a, 'r> {
         if stat.kind == EntryKind::File && stat.size > LARGE && !another_name {
             self.hand_out().map_err(gone)?;
             self.shared.observer.event(crate::event::Event::Working(crate::source::absolute(path)));
-            return read_large(self.shared, self.out, &job).map_err(gone);
+            let basis = self.previous.old_content(path)?;
+            return read_large(self.shared, self.out, &job, basis.as_ref()).map_err(gone);
         }
         self.jobs.push(job);
         self.job_bytes += if another_name { 0 } else { stat.size };

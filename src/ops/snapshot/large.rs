@@ -13,6 +13,7 @@ use crate::format::entry::Content;
 use crate::source::metadata::read_open_metadata;
 use crate::source::sparse::{Region, data_regions};
 use crate::source::{SourceError, Stat};
+use crate::tree::OldContent;
 
 /// Files longer than this are read in slabs rather than whole.
 pub(super) const LARGE: u64 = 4 << 20;
@@ -31,16 +32,17 @@ impl From<Gone> for Stop {
     }
 }
 
-/// Reads the file of `job` and sends its content and entry.
+/// Reads the file of `job`, whose content was `basis` before, and sends its content and entry.
 pub(super) fn read_large(
     shared: &Arc<Shared>,
     out: &SyncSender<Message>,
     job: &ReadJob,
+    basis: Option<&Arc<OldContent>>,
 ) -> Result<(), Gone> {
     let (path, mut stat) = (&*job.path, job.stat);
     for attempt in 1..=ATTEMPTS {
-        send(out, Message::Begin)?;
-        let (file, len, after) = match read_once(shared, out, path, &stat) {
+        send(out, Message::Begin(basis.cloned()))?;
+        let (file, len, after) = match read_once(shared, out, path, &stat, basis) {
             Ok(read) => read,
             Err(Stop::Gone) => return Err(Gone),
             Err(Stop::Source(error)) => {
@@ -71,6 +73,7 @@ fn read_once(
     out: &SyncSender<Message>,
     path: &[u8],
     stat: &Stat,
+    basis: Option<&Arc<OldContent>>,
 ) -> Result<(File, u64, Stat), Stop> {
     let failed = |error: io::Error| Stop::Source(source_error(path, "read", error));
     let mut file = File::from(shared.roots().open_file(path).map_err(Stop::Source)?);
@@ -79,13 +82,13 @@ fn read_once(
     } else {
         vec![Region { offset: 0, len: stat.size, is_hole: false }]
     };
-    let mut slabs = Slabs::new(shared, out, shared.files.clone());
+    let mut slabs = Slabs::new(shared, out, shared.files.clone(), basis.cloned());
     let mut buffer = vec![0; READ_LEN];
     let mut len = 0;
     for region in &regions {
         if region.is_hole {
             slabs.finish()?;
-            send(out, Message::Hole(region.len))?;
+            slabs.hole(region.len)?;
             len += region.len;
             continue;
         }

@@ -3,6 +3,7 @@
 //! The order of writes follows from FORMAT.md: session, packs, index segment, tentative root, one
 //! more look at session, marks and packs, confirmed snapshot. Only the last makes it exist.
 
+mod against;
 mod collect;
 mod commit;
 mod doubt;

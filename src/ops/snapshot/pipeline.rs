@@ -20,7 +20,7 @@ use crate::repo::{PackClass, Repository, RepositoryError, Worker, Writer};
 use crate::source::metadata::OwnerNames;
 use crate::source::open::Roots;
 use crate::source::{SourceError, Stat};
-use crate::tree::LeafPage;
+use crate::tree::{LeafPage, OldContent};
 
 use super::rate::Rate;
 
@@ -55,8 +55,9 @@ pub(super) type Promise<T> = Receiver<Result<T, RepositoryError>>;
 pub(super) enum Message {
     /// Some neighbours, with the results of those that are read.
     Batch { slots: Vec<Slot>, results: Option<Promise<Vec<ReadResult>>>, bytes: u64 },
-    /// The content of one large file or stream begins (again, if it has begun before).
-    Begin,
+    /// The content of one large file or stream begins (again, if it has begun before), with what
+    /// it was before.
+    Begin(Option<Arc<OldContent>>),
     /// The next items of its content, and how many plain bytes they are.
     Slab { items: Promise<Vec<ContentItem>>, bytes: u64 },
     /// A hole in its content.

@@ -12,7 +12,7 @@ use crate::id::{ChunkId, SnapshotId};
 use crate::ops::OpError;
 use crate::repo::{Repository, RepositoryError};
 use crate::source::Stat;
-use crate::tree::{Bound, Cursor, LeafPage, PageReader, Taken};
+use crate::tree::{Bound, Cursor, LeafPage, OldContent, PageReader, Taken};
 
 /// Times of files are as coarse as the kernel's tick, 10 ms at most, and taken a little before the
 /// change. What changed so shortly before a walk began may change again without a new time.
@@ -126,6 +126,7 @@ pub(super) struct Previous<'r> {
     tracks: Vec<Track<'r>>,
     /// Looks into the parent without regard to the order of the walk.
     finder: Option<Cursor<'r>>,
+    stores_deltas: bool,
     force: bool,
     /// Reads lists of contents, where it is in doubt whether the repository still has all that it
     /// had.
@@ -149,9 +150,11 @@ impl<'r> Previous<'r> {
             racy_from: before(basis.scan_started, RACY_NANOS),
         });
         let finder = bases.last().map(|basis| PageReader::new(repository).cursor(basis.root));
+        let stores_deltas = repository.config().has_delta();
         Self {
             tracks: tracks.collect(),
             finder,
+            stores_deltas,
             force,
             doubtful: None,
             lost: 0,
@@ -198,6 +201,24 @@ impl<'r> Previous<'r> {
         finder.seek(path)?;
         let found = finder.peek()?.filter(|(page, at)| page.leaf.path(*at) == path);
         Ok(found.map(|(page, at)| (Arc::clone(page), at)))
+    }
+
+    /// What the parent has in the place of a large content; nothing where that is not wanted.
+    pub(super) fn old_content(
+        &mut self,
+        path: &[u8],
+    ) -> Result<Option<Arc<OldContent>>, RepositoryError> {
+        if !self.stores_deltas {
+            return Ok(None);
+        }
+        let found = match self.find(path) {
+            // Nothing depends on it.
+            Err(error) if error.is_damage() => None,
+            found => found?,
+        };
+        let old = found
+            .and_then(|(page, at)| OldContent::new(page.leaf.content(at), page.leaf.stat(at).size));
+        Ok(old.map(Arc::new))
     }
 
     /// Takes the next piece of a range of the parent that begins behind the last path.

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
+use super::against::store_slab;
 use super::pipeline::{Message, Shared};
 use super::read::store_chunk;
 use crate::chunk::Chunker;
+use crate::tree::OldContent;
 
 /// Bytes that are handed to a worker at once.
 const SLAB_LEN: usize = 1 << 20;
@@ -26,6 +28,10 @@ pub(super) struct Slabs<'a> {
     out: &'a SyncSender<Message>,
     chunker: Chunker,
     buffer: Vec<u8>,
+    /// What the content was before.
+    basis: Option<Arc<OldContent>>,
+    /// Where the buffer begins in the content.
+    offset: u64,
 }
 
 impl<'a> Slabs<'a> {
@@ -33,8 +39,10 @@ impl<'a> Slabs<'a> {
         shared: &'a Arc<Shared>,
         out: &'a SyncSender<Message>,
         chunker: Chunker,
+        basis: Option<Arc<OldContent>>,
     ) -> Self {
-        Self { shared, out, chunker, buffer: Vec::with_capacity(SLAB_LEN * 2) }
+        let buffer = Vec::with_capacity(SLAB_LEN * 2);
+        Self { shared, out, chunker, buffer, basis, offset: 0 }
     }
 
     /// Adds bytes.
@@ -54,6 +62,12 @@ impl<'a> Slabs<'a> {
     /// Ends the run: what is left is cut as the end of it. Another run may follow.
     pub(super) fn finish(&mut self) -> Result<(), Gone> {
         self.cut(true)
+    }
+
+    /// A hole follows on the run that was ended.
+    pub(super) fn hole(&mut self, len: u64) -> Result<(), Gone> {
+        self.offset += len;
+        send(self.out, Message::Hole(len))
     }
 
     fn cut(&mut self, at_end: bool) -> Result<(), Gone> {
@@ -76,7 +90,12 @@ impl<'a> Slabs<'a> {
         self.buffer.truncate(done);
         let slab = std::mem::replace(&mut self.buffer, rest);
         let bytes = slab.len() as u64;
+        let (basis, offset) = (self.basis.clone(), self.offset);
+        self.offset += bytes;
         let items = self.shared.spawn(move |_, context| {
+            if let Some(basis) = basis {
+                return store_slab(context, &slab, &lens, offset, &basis);
+            }
             let mut rest = &slab[..];
             let stored = lens.iter().map(|&len| {
                 let (chunk, tail) = rest.split_at(len);

@@ -23,6 +23,7 @@ use crate::format::path;
 use crate::ops::{OpError, StreamFailure};
 use crate::source::metadata::read_metadata;
 use crate::source::{SourceError, Stat, is_at_or_below};
+use crate::tree::OldContent;
 
 /// Bytes read at once.
 const READ_LEN: usize = 1 << 20;
@@ -131,13 +132,14 @@ impl StandIns {
         self.0.iter().any(|waiting| *waiting.path == *path)
     }
 
-    /// Stores the copy in the place of the file `path`.
+    /// Stores the copy in the place of the file `path`, whose content was `basis` before.
     pub(super) fn put(
         &mut self,
         shared: &Arc<Shared>,
         out: &SyncSender<Message>,
         path: &[u8],
         stat: &Stat,
+        basis: Option<Arc<OldContent>>,
     ) -> Result<(), OpError> {
         let gone = |_| OpError::Interrupted;
         let Some(waiting) = self.0.iter_mut().find(|waiting| *waiting.path == *path) else {
@@ -149,8 +151,8 @@ impl StandIns {
         let (mut meta, problems) =
             read_metadata(shared.roots(), path, stat, &shared.owners).map_err(unread)?;
         problems.iter().for_each(|problem| shared.source_problem(path, problem));
-        send(out, Message::Begin).map_err(gone)?;
-        let mut slabs = Slabs::new(shared, out, shared.streams.clone());
+        send(out, Message::Begin(basis.clone())).map_err(gone)?;
+        let mut slabs = Slabs::new(shared, out, shared.streams.clone(), basis);
         let (mut buffer, mut len) = (vec![0; READ_LEN], 0);
         loop {
             if shared.is_interrupted() {

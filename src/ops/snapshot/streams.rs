@@ -19,6 +19,7 @@ use crate::format::path;
 use crate::format::snapshot::StreamRecord;
 use crate::ops::program::{STDERR_LINES, describe, end_group, shell};
 use crate::ops::{OpError, StreamFailure};
+use crate::tree::OldContent;
 
 /// Bytes read from a stream at once, and how many such pieces may wait.
 const PIECE_LEN: usize = 1 << 20;
@@ -28,13 +29,14 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// How long to wait for the rest of standard error once the command itself has ended.
 const STDERR_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Runs a stream to its end and sends its content and entry. Its success is part of what is sent:
+/// Runs a stream, whose content was `basis` before, to its end and sends its content and entry. Its success is part of what is sent:
 /// nothing follows a failure.
 pub(super) fn run_stream(
     shared: &Arc<Shared>,
     out: &SyncSender<Message>,
     options: &SnapshotOptions,
     source: StreamSource,
+    basis: Option<Arc<OldContent>>,
 ) -> Result<StreamRecord, OpError> {
     let gone = |_| OpError::Interrupted;
     let (name, origin) = (source.name, source.origin);
@@ -42,8 +44,8 @@ pub(super) fn run_stream(
     shared.observer.event(Event::Working((&name).into()));
     let started = (options.clock)();
     let mut running = Running::start(shared, &name, source.input)?;
-    send(out, Message::Begin).map_err(gone)?;
-    let (ends, rows) = match pump(shared, out, &running.pieces, &name) {
+    send(out, Message::Begin(basis.clone())).map_err(gone)?;
+    let (ends, rows) = match pump(shared, out, &running.pieces, &name, basis) {
         Ok(read) => read,
         Err(error) => {
             running.kill();
@@ -76,6 +78,7 @@ fn pump(
     out: &SyncSender<Message>,
     pieces: &Receiver<io::Result<Vec<u8>>>,
     name: &str,
+    basis: Option<Arc<OldContent>>,
 ) -> Result<(Ends, Option<Rows>), OpError> {
     let gone = |_| OpError::Interrupted;
     let mut ends = Ends::default();
@@ -100,7 +103,7 @@ fn pump(
             let chunker = if compressed { &shared.files } else { &shared.streams };
             let format = DumpFormat::of(&piece[..piece.len().min(HEAD_LEN)]);
             rows = format.and_then(|format| RowCounter::for_format(format.name));
-            Slabs::new(shared, out, chunker.clone())
+            Slabs::new(shared, out, chunker.clone(), basis.clone())
         });
         slabs.push(&piece).map_err(gone)?;
         if let Some(rows) = &mut rows {

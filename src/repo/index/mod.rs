@@ -1,6 +1,7 @@
 //! The index: where every chunk lies. Derived from the packs' footers, kept in the client's cache
 //! folder, never in the repository. Lost, damaged, stale or foreign, it is set aside and made anew.
 
+mod bases;
 mod catalogue;
 mod footers;
 mod id_map;
@@ -12,6 +13,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bases::Bases;
 use catalogue::{Catalogue, CatalogueError, PackRow};
 use footers::FooterCache;
 pub use footers::PackFooter;
@@ -99,6 +101,7 @@ pub struct Index {
     /// Chunks of packs that no run covers.
     recent: Recent,
     footers: Mutex<FooterCache>,
+    bases: Bases,
 }
 
 /// The cached files cannot be used and should be made anew.
@@ -153,6 +156,7 @@ impl Index {
             condemned: HashSet::new(),
             recent: Recent::default(),
             footers: Mutex::default(),
+            bases: Bases::default(),
             runs,
         };
         let covered = index.runs.last_pack();
@@ -229,6 +233,7 @@ impl Index {
             })
             .collect();
         let rows = self.catalogue().add(segment, &rows)?;
+        self.bases.ask_again();
         for (row, pack) in rows.iter().zip(packs) {
             self.numbers.insert(row.id, row.no);
             if self.packs.insert(row.no, *row).is_none() {
@@ -259,6 +264,7 @@ impl Index {
     /// to its last one, and the next to open the catalogue relies on that.
     fn take_in_rows_of_others(&mut self) -> Result<(), UnusableIndex> {
         let rows = self.catalogue().packs()?;
+        self.bases.ask_again();
         let covered = self.runs.last_pack();
         for row in rows {
             if self.packs.contains_key(&row.no) || covered.is_some_and(|last| row.no <= last) {
@@ -281,6 +287,7 @@ impl Index {
         packs: &[PackId],
         segments: &[SegmentId],
     ) -> Result<(), UnusableIndex> {
+        self.bases.ask_again();
         let gone: Vec<u32> = packs.iter().filter_map(|id| self.numbers.remove(id)).collect();
         for no in &gone {
             self.packs.remove(no);
@@ -295,6 +302,7 @@ impl Index {
     /// From now on no chunk of these packs counts as present for new snapshots: a pruner has
     /// announced their removal.
     pub fn condemn(&mut self, packs: &[PackId]) {
+        self.bases.ask_again();
         self.condemned.extend(packs.iter().filter_map(|id| self.numbers.get(id)));
     }
 
@@ -354,11 +362,15 @@ impl Index {
     }
 
     /// A pack that is not condemned and holds `id`, and the chunk's position in its footer; always
-    /// the same one as long as the index does not change.
+    /// the same one as long as the index does not change. Where the chunk's block is encoded
+    /// against others, they are in such packs, too.
     ///
     /// # Errors
     /// When the catalogue is damaged.
     pub fn standing(&self, id: &ChunkId) -> Result<Option<(PackId, u32)>, UnusableIndex> {
+        if self.bases.are_expected() {
+            return self.standing_with_bases(id);
+        }
         if let Some(place) = self.recent.place(id)
             && !self.condemned.contains(&place.pack)
             && let Some(row) = self.packs.get(&place.pack)

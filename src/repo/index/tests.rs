@@ -12,7 +12,7 @@ fn pack(ids: std::ops::Range<u32>) -> NewPack {
     let chunks: Vec<FooterChunk> =
         ids.map(|n| FooterChunk { kind: ChunkKind::Content, id: id(n), len: n % 1000 }).collect();
     for block in chunks.chunks(1000) {
-        footer.push(100, Encoding::Raw, block);
+        footer.push(100, Encoding::Raw, block, &[]);
     }
     NewPack { id: PackId::random(), len: footer.end() + 100, encoded: footer.encode(), footer }
 }

@@ -39,16 +39,39 @@ impl Claims {
         repository: &Repository,
         id: &ChunkId,
     ) -> Result<bool, RepositoryError> {
+        self.claim_unless(id, || repository.holder(id))
+    }
+
+    /// As [`Self::claim`], by a caller who will store the chunk so that it may be a base: copies in
+    /// blocks that are encoded against others do not count.
+    pub(super) fn claim_plain(
+        &self,
+        repository: &Repository,
+        id: &ChunkId,
+    ) -> Result<bool, RepositoryError> {
+        self.claim_unless(id, || Ok(repository.standing_plain(id)?.map(|(pack, _)| pack)))
+    }
+
+    fn claim_unless(
+        &self,
+        id: &ChunkId,
+        holder: impl FnOnce() -> Result<Option<PackId>, RepositoryError>,
+    ) -> Result<bool, RepositoryError> {
         let mut shard = self.shard(id);
         if shard.contains(id) {
             return Ok(false);
         }
-        if let Some(pack) = repository.holder(id)? {
-            lock(&self.relied_on).insert(pack);
+        if let Some(pack) = holder()? {
+            self.rely_on(pack);
             return Ok(false);
         }
         shard.insert(*id);
         Ok(true)
+    }
+
+    /// Something in `pack` is counted on.
+    pub(super) fn rely_on(&self, pack: PackId) {
+        lock(&self.relied_on).insert(pack);
     }
 
     /// The chunk is in the index now.

@@ -10,7 +10,7 @@ use crate::crypto::header::{ObjectHeader, ObjectType};
 use crate::crypto::seal::{FOOTER_SLOT, ObjectSealer, PartKind};
 use crate::format::pack::{Footer, FooterChunk, Trailer};
 use crate::format::segment::SegmentPack;
-use crate::id::{PackId, SessionId};
+use crate::id::{ChunkId, PackId, SessionId};
 use crate::repo::index::NewPack;
 use crate::repo::{Repository, RepositoryError, publish_parity};
 use crate::storage::{ObjectName, PendingObject};
@@ -95,13 +95,14 @@ impl Packer {
     }
 
     /// Seals a block and appends it to the open pack of its class. `stored` holds the encoded
-    /// bytes and is left empty.
+    /// bytes and is left empty; `bases` are the chunks that they were encoded against, if any.
     pub(super) fn append(
         &self,
         class: PackClass,
         encoding: Encoding,
         stored: &mut Vec<u8>,
         chunks: &[FooterChunk],
+        bases: &[ChunkId],
     ) -> Result<(), RepositoryError> {
         let mut state = self.state();
         if let Some(failure) = &state.failure {
@@ -121,7 +122,7 @@ impl Packer {
             state.failure = Some(error.again().into());
             return Err(error.into());
         }
-        pack.footer.push(stored_len, encoding, chunks);
+        pack.footer.push(stored_len, encoding, chunks, bases);
         let full = pack.object.len() >= u64::from(self.repository.config().pack_size)
             || pack.footer.chunks.len() >= MAX_CHUNKS;
         let done = if full { slot.take() } else { None };

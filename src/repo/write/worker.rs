@@ -6,9 +6,12 @@ use super::claims::Claims;
 use super::packer::{PackClass, Packer, WriteTotals};
 use crate::codec::{Codec, EncodeError, Encoding};
 use crate::crypto::ChunkKind;
-use crate::format::pack::{FooterChunk, MAX_BLOCK_CHUNKS};
+use crate::format::pack::{FooterChunk, MAX_BASES, MAX_BLOCK_CHUNKS};
 use crate::id::{ChunkId, PackId, SegmentId, SessionId};
-use crate::repo::{Repository, RepositoryError};
+use crate::repo::{ChunkReader, Repository, RepositoryError};
+
+/// Most bytes of bases of one block: zstd at the level that is used looks no further back.
+const MAX_BASE: usize = 2 << 20;
 
 /// Adds chunks to a repository.
 pub struct Writer {
@@ -156,7 +159,7 @@ impl std::fmt::Debug for Worker {
 
 impl Worker {
     /// The repository it writes to.
-    pub fn repository(&self) -> &Repository {
+    pub fn repository(&self) -> &Arc<Repository> {
         &self.repository
     }
 
@@ -165,24 +168,131 @@ impl Worker {
     /// # Errors
     /// When storage fails or the bytes cannot be encoded so that they come back.
     pub fn store(&mut self, kind: ChunkKind, bytes: &[u8]) -> Result<ChunkId, RepositoryError> {
-        let id = self.repository.keys().chunk_id(kind, bytes);
-        if self.claims.claim(&self.repository, &id)? {
-            let len = u32::try_from(bytes.len())
-                .map_err(|_| RepositoryError::Writer("a chunk is too long".to_owned()))?;
-            self.gather(FooterChunk { kind, id, len }, bytes)?;
+        let (chunk, is_new) = self.claim(kind, bytes)?;
+        if is_new {
+            self.store_claimed(chunk, bytes)?;
         }
-        Ok(id)
+        Ok(chunk.id)
+    }
+
+    /// As [`Self::store`], so that the chunk may be the base of a block.
+    ///
+    /// # Errors
+    /// As [`Self::store`].
+    pub fn store_plain(&mut self, kind: ChunkKind, bytes: &[u8]) -> Result<(), RepositoryError> {
+        let chunk = self.describe(kind, bytes)?;
+        if self.claims.claim_plain(&self.repository, &chunk.id)? {
+            self.gather(chunk, bytes)?;
+        }
+        Ok(())
+    }
+
+    fn describe(&self, kind: ChunkKind, bytes: &[u8]) -> Result<FooterChunk, RepositoryError> {
+        let len = u32::try_from(bytes.len())
+            .map_err(|_| RepositoryError::Writer("a chunk is too long".to_owned()))?;
+        Ok(FooterChunk { kind, id: self.repository.keys().chunk_id(kind, bytes), len })
+    }
+
+    /// The chunk with these bytes, and whether the caller must store it now, by
+    /// [`Self::store_claimed`] or [`Self::store_against`]: nobody else will.
+    ///
+    /// # Errors
+    /// As [`Self::store`].
+    pub fn claim(
+        &mut self,
+        kind: ChunkKind,
+        bytes: &[u8],
+    ) -> Result<(FooterChunk, bool), RepositoryError> {
+        let chunk = self.describe(kind, bytes)?;
+        Ok((chunk, self.claims.claim(&self.repository, &chunk.id)?))
+    }
+
+    /// Stores a chunk that was claimed.
+    ///
+    /// # Errors
+    /// As [`Self::store`].
+    pub fn store_claimed(
+        &mut self,
+        chunk: FooterChunk,
+        bytes: &[u8],
+    ) -> Result<(), RepositoryError> {
+        self.gather(chunk, bytes)
+    }
+
+    /// Stores chunks that were claimed, whose bytes are `plain` together, as a block that is
+    /// encoded against the chunks `bases`, which `reader` reads. False, and nothing is stored, when
+    /// that would not save half of what they take by themselves, or a base cannot be had.
+    ///
+    /// # Errors
+    /// As [`Self::store`].
+    pub fn store_against(
+        &mut self,
+        reader: &mut ChunkReader<'_>,
+        bases: &[(ChunkKind, ChunkId)],
+        chunks: &[FooterChunk],
+        plain: &[u8],
+    ) -> Result<bool, RepositoryError> {
+        if bases.is_empty() || bases.len() > MAX_BASES || chunks.len() > MAX_BLOCK_CHUNKS {
+            return Ok(false);
+        }
+        let Some(base) = self.read_bases(reader, bases)? else { return Ok(false) };
+        let alone = match self.codec.encode(plain, &mut self.stored)? {
+            Encoding::Raw => plain.len(),
+            Encoding::Zstd | Encoding::Delta => self.stored.len(),
+        };
+        self.codec.encode_delta(&base, plain, &mut self.stored)?;
+        // Each base's id is in the footer and in an index segment.
+        let taken = self.stored.len() + bases.len() * 2 * ChunkId::LEN;
+        if taken >= alone / 2 {
+            return Ok(false);
+        }
+        let mut rest = &base[..];
+        for (kind, id) in bases {
+            // What it was encoded against must be what a reader will find, too.
+            let len = reader.locate(id)?.len as usize;
+            let (bytes, tail) = rest.split_at(rest.len().min(len));
+            rest = tail;
+            if self.repository.keys().chunk_id(*kind, bytes) != *id {
+                return Err(EncodeError::NotReversible.into());
+            }
+        }
+        if !crate::repo::check_block(&self.repository, plain, chunks).is_empty() {
+            return Err(EncodeError::NotReversible.into());
+        }
+        let ids: Vec<ChunkId> = bases.iter().map(|(_, id)| *id).collect();
+        self.packer.append(self.class, Encoding::Delta, &mut self.stored, chunks, &ids)?;
+        Ok(true)
+    }
+
+    /// The bytes of all bases; nothing when one of them cannot be had or may not be counted on.
+    fn read_bases(
+        &self,
+        reader: &mut ChunkReader<'_>,
+        bases: &[(ChunkKind, ChunkId)],
+    ) -> Result<Option<Vec<u8>>, RepositoryError> {
+        let mut bytes = Vec::new();
+        for (kind, id) in bases {
+            let Some((pack, _)) = self.repository.standing_plain(id)? else { return Ok(None) };
+            self.claims.rely_on(pack);
+            match reader.read(*kind, id, &mut bytes) {
+                Ok(()) => {}
+                Err(error) if error.is_damage() => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((bytes.len() <= MAX_BASE).then_some(bytes))
     }
 
     /// Makes sure that the repository will have the `wanted` chunks (by position) of a block that
     /// was read from one of its packs: `encoded` are its bytes before they were sealed and `plain`
-    /// after they were decoded. A block of which everything is wanted is not compressed again.
+    /// after they were decoded. A block of which everything is wanted is not compressed again, and
+    /// keeps its `bases`.
     ///
     /// # Errors
     /// As [`Self::store`]; when a chunk is not what its id says.
     pub fn store_block(
         &mut self,
-        encoding: Encoding,
+        (encoding, bases): (Encoding, &[ChunkId]),
         encoded: &mut Vec<u8>,
         plain: &[u8],
         chunks: &[FooterChunk],
@@ -193,10 +303,20 @@ impl Worker {
         }
         let mut taken = Vec::with_capacity(chunks.len());
         for (at, chunk) in chunks.iter().enumerate() {
-            taken.push(wanted(at) && self.claims.claim(&self.repository, &chunk.id)?);
+            let claims = &self.claims;
+            taken.push(
+                wanted(at)
+                    && match encoding {
+                        Encoding::Delta => claims.claim(&self.repository, &chunk.id)?,
+                        // It may be a base.
+                        Encoding::Raw | Encoding::Zstd => {
+                            claims.claim_plain(&self.repository, &chunk.id)?
+                        }
+                    },
+            );
         }
         if taken.iter().all(|taken| *taken) {
-            return self.packer.append(self.class, encoding, encoded, chunks);
+            return self.packer.append(self.class, encoding, encoded, chunks, bases);
         }
         let mut rest = plain;
         for (chunk, taken) in chunks.iter().zip(taken) {
@@ -228,7 +348,7 @@ impl Worker {
         }
         let encoding = self.codec.encode(&self.plain, &mut self.stored)?;
         self.verify_gathered()?;
-        self.packer.append(self.class, encoding, &mut self.stored, &self.chunks)?;
+        self.packer.append(self.class, encoding, &mut self.stored, &self.chunks, &[])?;
         self.plain.clear();
         self.chunks.clear();
         Ok(())
@@ -259,6 +379,7 @@ mod tests {
             label: String::new(),
             now: "2026-11-22T00:00:00Z".to_owned(),
             parity_per_mille: None,
+            delta: false,
         };
         Repository::init(&storage, "here", &options).unwrap();
         let before = storage.names();

@@ -120,6 +120,7 @@ impl History {
             label: "first".to_owned(),
             now: "2026-11-22T00:00:00Z".to_owned(),
             parity_per_mille: None,
+            delta: false,
         }
     }
 

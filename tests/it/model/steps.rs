@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::small::noise;
+use crate::small::{Random, noise};
 
 /// What a file holds: some are the same as others, or have parts of them.
 #[derive(Debug, Clone)]
@@ -31,6 +31,22 @@ impl Content {
     }
 }
 
+/// Changes a dump here and there, as its rows change.
+pub(crate) fn edit(dump: &mut Vec<u8>, seed: u64) {
+    let mut random = Random::new(seed);
+    for _ in 0..1 + random.below(12) {
+        let at = random.index(dump.len());
+        let row = noise(20 + random.index(60), random.below(u64::MAX));
+        let end = (at + row.len()).min(dump.len());
+        match random.below(6) {
+            0 => drop(dump.splice(at..at, row)),
+            1 => drop(dump.drain(at..end)),
+            2 => dump.extend(row.repeat(10)),
+            _ => drop(dump.splice(at..end, row)),
+        }
+    }
+}
+
 /// Something that is done to a repository.
 #[derive(Debug, Clone)]
 pub(super) enum Operation {
@@ -51,6 +67,8 @@ pub(super) enum Step {
     Whole(Operation),
     /// The process dies at so many calls of the storage.
     Crash(Operation, u64),
+    /// Some rows of the dump change, come or go.
+    Rows(u64),
     /// Two writers that do not see each other take a snapshot of the same.
     Twins,
 }
@@ -84,6 +102,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => (0usize..8).prop_map(Step::Remove),
         8 => operation().prop_map(Step::Whole),
         3 => (operation(), 5u64..120).prop_map(|(operation, after)| Step::Crash(operation, after)),
+        4 => any::<u64>().prop_map(Step::Rows),
         1 => Just(Step::Twins),
     ]
 }

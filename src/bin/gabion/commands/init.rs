@@ -23,7 +23,8 @@ EXAMPLES:
   gabion init -r /mnt/backup/gabion
   gabion init -r /mnt/backup/gabion --new-key-file /root/gabion.key
   gabion init -r /srv/gabion --plaintext
-  gabion init -r /mnt/backup/gabion --parity 3%")]
+  gabion init -r /mnt/backup/gabion --parity 3%
+  gabion init -r /mnt/backup/gabion --delta")]
 pub(crate) struct Args {
     /// Encrypt nothing: whoever can read the folder can read everything in it
     #[arg(long, conflicts_with_all = ["password_file", "password_command", "key_file", "new_key_file"])]
@@ -36,6 +37,11 @@ pub(crate) struct Args {
     /// a repository
     #[arg(long, value_name = "PERCENT", value_parser = parse_parity)]
     parity: Option<u32>,
+    /// Store what changed within streams and large files as a difference to what it was: databases
+    /// and images that change in many places take a fraction of the space. Versions before this
+    /// one cannot use such a repository
+    #[arg(long)]
+    delta: bool,
     /// Name of the first key slot
     #[arg(long, value_name = "TEXT", default_value = "first")]
     label: String,
@@ -49,6 +55,8 @@ struct Made {
     encrypted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     parity_per_mille: Option<u32>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    delta: bool,
 }
 
 /// Makes the repository.
@@ -70,15 +78,18 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         label: args.label.clone(),
         now: machine::now_text(),
         parity_per_mille: args.parity,
+        delta: args.delta,
     };
     let made = make(path, &place, &options).inspect_err(|_| new_key.give_up())?;
     if session.json() {
         let parity_per_mille = args.parity;
-        one_json(&Made { repository: made.to_string(), place, encrypted, parity_per_mille })?;
+        let (repository, delta) = (made.to_string(), args.delta);
+        one_json(&Made { repository, place, encrypted, parity_per_mille, delta })?;
     } else if !session.quiet() {
         let how = if encrypted { "encrypted" } else { "not encrypted" };
         let parity = if args.parity.is_some() { ", with parity" } else { "" };
-        one_line(format!("made repository {} at {place} ({how}{parity})", short(made)))?;
+        let delta = if args.delta { ", with deltas" } else { "" };
+        one_line(format!("made repository {} at {place} ({how}{parity}{delta})", short(made)))?;
     }
     Ok(Exit::Done)
 }

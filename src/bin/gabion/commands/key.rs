@@ -107,6 +107,7 @@ fn add(session: &Session, opened: &Opened, label: &str, new_key: &NewKey) -> Res
         label: label.to_owned(),
         now: machine::now_text(),
         parity_per_mille: None,
+        delta: false,
     };
     let added = opened.repository.add_slot(&opened.unlock, &options);
     let id = added.inspect_err(|_| new_key.give_up())?;

@@ -62,6 +62,7 @@ fn repository(session: &mut Session, plan: &Plan) -> Result<RepositoryId, Failur
         label: "first".to_owned(),
         now: machine::now_text(),
         parity_per_mille: None,
+        delta: false,
     };
     crate::commands::init::make(&place.url, &place.url.display().to_string(), &options)
 }
