@@ -123,6 +123,15 @@ class Gabion(Contestant):
         return [self.program, "check", "--read-data"]
 
 
+class GabionDelta(Gabion):
+    """gabion in a repository that stores differences."""
+
+    name = "gabion-delta"
+
+    def init(self):
+        return [self.program, "init", "--delta"]
+
+
 class Restic(Contestant):
     name = "restic"
 
@@ -321,4 +330,4 @@ class Bupstash(Contestant):
         return None
 
 
-ALL = (Gabion, Restic, Rustic, Borg, BorgZstd, Kopia, Bupstash)
+ALL = (Gabion, GabionDelta, Restic, Rustic, Borg, BorgZstd, Kopia, Bupstash)
