@@ -32,6 +32,7 @@ mod old_repositories;
 mod parity;
 mod power_cuts;
 mod prune_beside;
+mod read_only;
 mod read_ops;
 mod repair;
 mod repair_parity;

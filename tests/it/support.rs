@@ -36,8 +36,13 @@ impl Sandbox {
     pub(crate) fn with_encrypted_repository() -> Self {
         let mut sandbox = Self::new();
         sandbox.gabion(["init", "--new-key-file", "key", "--quiet"]).run().success();
-        sandbox.has_key = true;
+        sandbox.use_key();
         sandbox
+    }
+
+    /// Every later command is given the key file `key`.
+    pub(crate) fn use_key(&mut self) {
+        self.has_key = true;
     }
 
     /// A path in the sandbox.
