@@ -11,6 +11,10 @@ use crate::format::pack::Footer;
 use crate::id::{ChunkId, PackId, SegmentId};
 use crate::storage::{ObjectKind, ObjectName, StorageErrorKind};
 
+/// Looks at a repository that does not hold still. What was not seen then is looked for when it is
+/// needed.
+const MAX_LOOKS: usize = 10;
+
 impl Repository {
     /// Loads the index from the cache and brings it up to date with the repository. Needed before
     /// chunks can be read or written.
@@ -64,7 +68,14 @@ impl Repository {
         if self.config.has_delta() {
             index.expect_bases();
         }
-        Refresh { repository: self, index: &mut index }.run()?;
+        // Who moves packs meanwhile moves what was listed away: what it was moved to is found by
+        // looking again.
+        for _ in 0..MAX_LOOKS {
+            let mut look = Refresh { repository: self, index: &mut index, is_outdated: false };
+            if look.run()? {
+                break;
+            }
+        }
         Ok(index)
     }
 
@@ -228,12 +239,15 @@ impl Repository {
 struct Refresh<'a> {
     repository: &'a Repository,
     index: &'a mut Index,
+    /// Whether something that was listed was gone when it was read.
+    is_outdated: bool,
 }
 
 impl Refresh<'_> {
     /// Marks are listed before packs: a pack that is listed afterwards and not marked before was
     /// not condemned when this process announced itself (see FORMAT.md, "Writers and pruners").
-    fn run(&mut self) -> Result<(), RepositoryError> {
+    /// False when something that was listed was gone when it was read.
+    fn run(&mut self) -> Result<bool, RepositoryError> {
         let (repository, storage) = (self.repository, self.repository.storage());
         // A mark that cannot be read does not keep anybody from reading chunks; writers ask for the
         // marks themselves before they confirm anything.
@@ -248,7 +262,7 @@ impl Refresh<'_> {
         self.adopt_packs(&packs)?;
         let condemned: Vec<PackId> = marks.into_iter().flat_map(|mark| mark.packs).collect();
         self.index.condemn(&condemned);
-        Ok(())
+        Ok(!self.is_outdated)
     }
 
     /// Drops what the repository no longer has, and returns the segments that are new.
@@ -287,6 +301,7 @@ impl Refresh<'_> {
             }
             // Replaced since the segments were listed; its packs are adopted likewise.
             Err(RepositoryError::Storage(error)) if error.kind == StorageErrorKind::NotFound => {
+                self.is_outdated = true;
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -320,7 +335,14 @@ impl Refresh<'_> {
                 Err(error) if error.is_damage() => {
                     if self.repository.has(ObjectName::pack(id))? {
                         self.repository.report(ObjectName::pack(id), &error);
+                    } else {
+                        self.is_outdated = true;
                     }
+                }
+                Err(RepositoryError::Storage(error))
+                    if error.kind == StorageErrorKind::NotFound =>
+                {
+                    self.is_outdated = true;
                 }
                 Err(error) => return Err(error),
             }

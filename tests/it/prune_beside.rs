@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use gabion::event::Recorder;
 use gabion::format::entry::Timestamp;
+use gabion::format::snapshot::Snapshot;
+use gabion::ops::cat::cat;
 use gabion::ops::check::ReadData;
 use gabion::ops::prune::{PruneOptions, PruneSummary, prune};
+use gabion::ops::restore::{RestoreOptions, restore};
 use gabion::repo::{Repository, Unlock};
 use gabion::storage::{MemoryStorage, Storage};
+use gabion::target::MetadataPolicy;
 
-use crate::small::{FailAt, copy, files, noise, open_plain, options, problems, take};
+use crate::small::{FailAt, Files, copy, files, noise, open_plain, options, problems, take};
 use crate::specimen::checked;
 
 fn pruned(place: &(impl Storage + Clone + 'static)) -> (PruneSummary, Vec<String>) {
@@ -47,4 +51,98 @@ fn a_snapshot_that_comes_while_a_prune_looks_is_no_reason_to_stop() {
         at += 1;
     }
     assert!(at > 50, "{at} calls");
+}
+
+fn rewriting() -> PruneOptions {
+    let clock = || Timestamp { seconds: 1_000_000, nanos: 0 };
+    PruneOptions { max_unused: 0.0, ..PruneOptions::new("box".to_owned(), clock, 1) }
+}
+
+/// Moves what is needed of the packs of a forgotten snapshot.
+fn move_packs(storage: &MemoryStorage) {
+    let summary = prune(&open_plain(storage), &rewriting()).unwrap();
+    assert!(summary.packs_rewritten > 0, "{summary:?}");
+}
+
+/// A repository in which a prune moves packs that the snapshot needs, of pages too.
+fn movable() -> (MemoryStorage, Snapshot, Files) {
+    let storage = MemoryStorage::new();
+    Repository::init(&storage, "here", &options(Unlock::Nothing)).unwrap();
+    let repository = open_plain(&storage);
+    let kept = files([("b", noise(700, 2)), ("c", noise(200, 3)), ("e", noise(40, 5))]);
+    let mut first = kept.clone();
+    first.insert("a".to_owned(), noise(9000, 1));
+    let gone = take(&repository, &first, 1).unwrap();
+    let taken = take(&repository, &kept, 2).unwrap();
+    repository.remove_records(&[gone.id]).unwrap();
+    (storage, taken, kept)
+}
+
+/// Has `work` done with a repository whose packs are moved before each of its calls in turn.
+fn beside_a_prune(work: impl Fn(&Arc<Repository>, &Snapshot, &Files, u64)) -> u64 {
+    let (before, taken, kept) = movable();
+    let mut at = 1;
+    loop {
+        let storage = copy(&before);
+        let place = FailAt::meddling(storage.clone(), at, move_packs);
+        let shared: Arc<dyn Storage> = Arc::new(place.clone());
+        let opened = Repository::open(shared, "here", &Unlock::Nothing, None, Arc::new(()));
+        work(&Arc::new(opened.unwrap()), &taken, &kept, at);
+        if !place.has_failed() {
+            return at;
+        }
+        at += 1;
+    }
+}
+
+#[test]
+fn a_restore_beside_a_prune_that_moves_its_packs_is_whole() {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let calls = beside_a_prune(|repository, taken, kept, at| {
+        repository.load_index().unwrap();
+        let target = folder.path().join(at.to_string());
+        let options = RestoreOptions {
+            snapshot: taken.clone(),
+            path: None,
+            target: target.clone(),
+            include: Vec::new(),
+            exclude: Vec::new(),
+            overwrite: None,
+            delete: false,
+            dry_run: false,
+            verify: true,
+            policy: MetadataPolicy::default(),
+            sync: false,
+            threads: 1,
+            interrupted: Arc::default(),
+        };
+        let summary = restore(repository, options).unwrap();
+        assert_eq!(summary.problems, 0, "at call {at}");
+        for (path, bytes) in kept {
+            assert!(std::fs::read(target.join(path)).unwrap() == *bytes, "{path} at call {at}");
+        }
+    });
+    assert!(calls > 15, "{calls} calls");
+}
+
+#[test]
+fn what_is_read_from_a_snapshot_beside_a_prune_that_moves_its_packs_is_whole() {
+    let calls = beside_a_prune(|repository, taken, kept, at| {
+        repository.load_index().unwrap();
+        for (path, bytes) in kept {
+            let mut out = Vec::new();
+            let read = cat(repository, taken, path.as_bytes(), &mut out);
+            read.unwrap_or_else(|error| panic!("{path} at call {at}: {error}"));
+            assert!(out == *bytes, "{path} at call {at}");
+        }
+    });
+    assert!(calls > 15, "{calls} calls");
+}
+
+#[test]
+fn a_check_of_all_data_beside_a_prune_that_moves_packs_finds_nothing() {
+    let calls = beside_a_prune(|repository, _, _, at| {
+        assert_eq!(checked(repository, ReadData::All).problems, 0, "at call {at}");
+    });
+    assert!(calls > 15, "{calls} calls");
 }
