@@ -7,6 +7,7 @@ mod failures;
 mod kills;
 mod links;
 mod notify;
+mod sshfs;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -320,4 +321,23 @@ fn the_report_is_one_page_in_which_nothing_is_markup_that_was_said() {
     }
     let past = sandbox.path("home/.local/state/gabion/files.past");
     assert_eq!(fs::read_to_string(past).unwrap().lines().count(), 4);
+}
+
+#[test]
+fn a_stream_of_every_night_is_neither_new_nor_gone() {
+    let sandbox = with_jobs(&format!(
+        "{FILES}[[job.files.command]]\nname = \"out\"\ncommand = \"date +%N\"\n"
+    ));
+    let run = |more: &[&str]| {
+        let words = [&["run", "files"], more].concat();
+        job(&sandbox, &words).run().success().stdout().to_owned()
+    };
+    run(&[]);
+    let second = run(&[]);
+    assert!(second.contains("; 0 new, ") && second.contains(" changed, 0 removed"), "{second}");
+    let dry = run(&["--dry-run"]);
+    assert!(dry.contains("; 0 new, ") && dry.contains(" changed, 0 removed"), "{dry}");
+    configure(&sandbox, FILES);
+    let without = run(&[]);
+    assert!(without.contains(" changed, 1 removed"), "{without}");
 }

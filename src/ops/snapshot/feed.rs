@@ -192,7 +192,6 @@ impl<'a, 'r> Feeder<'a, 'r> {
     pub(super) fn finish(mut self) -> Result<FeedTotals, OpError> {
         self.hand_out().map_err(|_| OpError::Interrupted)?;
         (self.totals.lost, self.totals.lost_pages) = (self.previous.lost, self.previous.lost_pages);
-        // A stream was in the parent too, but no walk comes by it.
         self.totals.removed = self.previous.removed;
         Ok(self.totals)
     }

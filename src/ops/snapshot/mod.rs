@@ -38,7 +38,7 @@ pub use told::changed_paths;
 
 use crate::event::Event;
 use crate::format::entry::Timestamp;
-use crate::format::snapshot::{RawBytes, SnapshotCounts};
+use crate::format::snapshot::{RawBytes, Snapshot, SnapshotCounts};
 use crate::id::ChunkId;
 use crate::ops::OpError;
 use crate::repo::{PackClass, Repository, Writer};
@@ -291,7 +291,20 @@ fn run_streams_and_walk(
     }
     let mut totals = feeder.finish()?;
     totals.full_scan_because = full_scan_because;
+    count_streams(&mut totals, earlier.parent.as_ref(), options.dry_run);
     Ok(totals)
+}
+
+/// A stream that the parent has, too, is neither new nor gone, though no walk comes by it.
+fn count_streams(totals: &mut FeedTotals, parent: Option<&Snapshot>, dry_run: bool) {
+    let names = parent.into_iter().flat_map(|parent| &parent.streams).map(|stream| &stream.name);
+    let ran = |name: &&String| totals.streams.iter().any(|stream| stream.name == **name);
+    let again = names.filter(|name| dry_run || ran(name)).count() as u64;
+    totals.removed = totals.removed.saturating_sub(again);
+    if !dry_run {
+        totals.new = totals.new.saturating_sub(again);
+        totals.modified += again;
+    }
 }
 
 /// Builds the tree, or in a dry run only waits for the end.
