@@ -23,6 +23,10 @@ const DUMP_OPTIONS: [&str; 6] = [
     // Two dumps of an unchanged database are the same bytes.
     "--skip-dump-date",
 ];
+/// What MySQL's own program needs beside these. Tablespaces it may list only for those who may see
+/// all processes, and a dump that sets the server's list of transactions can be restored into a new
+/// server only.
+const MYSQL_OPTIONS: [&str; 2] = ["--no-tablespaces", "--set-gtid-purged=OFF"];
 /// What a server keeps for itself.
 const OWN: [&str; 4] = ["information_schema", "performance_schema", "sys", "mysql"];
 
@@ -47,7 +51,9 @@ pub(super) fn streams(
         Err(_) => None,
     };
     let source = |database: &String| {
-        let program = connect(server, dump).args(DUMP_OPTIONS).args(["--", database]);
+        let more = if is_mysqls(&tool) { &MYSQL_OPTIONS[..] } else { &[] };
+        let program = connect(server, dump).args(DUMP_OPTIONS).args(more.iter().copied());
+        let program = program.args(["--", database]);
         let origin = StreamOrigin {
             kind: STREAM.to_owned(),
             database: Some(database.clone()),
@@ -97,6 +103,12 @@ fn find<'a>(
     }
     let found = ask(STREAM, &version(second), interrupted)?;
     Ok((second, String::from_utf8_lossy(&found).trim().to_owned()))
+}
+
+/// Whether a version line is that of MySQL's own program, which lacks options of MariaDB's and has
+/// others.
+fn is_mysqls(version: &str) -> bool {
+    version.contains("MySQL") && !version.contains("MariaDB")
 }
 
 fn connect(server: &MariadbConfig, name: &str) -> Program {

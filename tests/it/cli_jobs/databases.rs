@@ -294,6 +294,39 @@ fn two_nights_without_it_cost_nothing(sandbox: &Sandbox, server: &mut Mariadb) {
 }
 
 #[test]
+fn programs_of_mysql_itself_are_given_what_they_need() {
+    // Not the real ones, which Debian does not have: what is looked at is what they are told.
+    let sandbox =
+        with_jobs("[job.night]\n[[job.night.mysql]]\ndatabase = \"d\"\nprograms = \"TOP/bin\"\n");
+    let top = sandbox.path("").display().to_string().trim_end_matches('/').to_owned();
+    let program = |name: &str, version: &str| {
+        let text = format!(
+            "#!/bin/sh\ncase $1 in --version) echo '{name}  {version}'; exit;; esac\n\
+             echo \"$@\" >{top}/{name}.args\n\
+             [ {name} = mysqldump ] || exit 0\n\
+             echo '-- MySQL dump 10.13'; echo '-- Dump completed'\n"
+        );
+        let program = sandbox.write(format!("bin/{name}"), text);
+        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let mysql = "Ver 8.0.36 for Linux on x86_64 (MySQL Community Server - GPL)";
+    for (version, more) in [
+        (mysql, " --no-tablespaces --set-gtid-purged=OFF"),
+        ("Ver 10.19 Distrib 10.5.23-MariaDB, for debian-linux-gnu (x86_64)", ""),
+    ] {
+        program("mysqldump", version);
+        program("mysql", version);
+        job(&sandbox, &["run", "night"]).run().success();
+        let args = fs::read_to_string(sandbox.path("mysqldump.args")).unwrap();
+        let expected = format!(
+            "--single-transaction --routines --triggers --events --hex-blob --skip-dump-date{more} -- d\n"
+        );
+        assert!(args.ends_with(&expected), "{args}");
+    }
+    assert_eq!(snapshots(&sandbox)[0]["streams"][0]["format"], "mysqldump");
+}
+
+#[test]
 fn raw_files_of_a_running_server_are_refused() {
     let server = Postgres::start();
     let sandbox = Sandbox::with_repository();
