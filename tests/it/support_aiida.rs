@@ -20,9 +20,36 @@ pub(crate) fn python() -> Option<PathBuf> {
 }
 
 fn script(sandbox: &Sandbox, python: &Path, folder: &str) -> Command {
+    let mut command = in_place(sandbox, python, folder);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/aiida/profile.py"));
+    command
+}
+
+/// What `verdi` says, with the configuration in `folder`; it must succeed.
+#[track_caller]
+pub(crate) fn verdi(sandbox: &Sandbox, python: &Path, folder: &str, words: &[&str]) -> String {
+    // The environment was moved, so its own program is of no use.
+    let program = "from aiida.cmdline.commands.cmd_verdi import verdi; verdi()";
+    let mut command = in_place(sandbox, python, folder);
+    let output = command.args(["-c", program]).args(words).stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "verdi {words:?}: {said}{errors}");
+    said
+}
+
+/// Lets the script of containers work on one.
+#[track_caller]
+pub(crate) fn container(sandbox: &Sandbox, python: &Path, words: &[&str]) {
+    let mut command = in_place(sandbox, python, "aiida");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/aiida/container.py"));
+    let output = command.args(words).stderr(Stdio::piped()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn in_place(sandbox: &Sandbox, python: &Path, folder: &str) -> Command {
     let mut command = Command::new(python);
     command
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/aiida/profile.py"))
         .env("AIIDA_PATH", sandbox.path(folder))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("TMPDIR", sandbox.path("home"))
