@@ -134,6 +134,19 @@ fn a_server_of_linkahead_is_one_answer() {
 }
 
 #[test]
+fn programs_that_are_missing_are_named_with_their_package() {
+    let sandbox = with_source();
+    for (flags, package) in
+        [("--postgresql lab", "postgresql-client"), ("--mariadb lab", "mariadb-client")]
+    {
+        let flags = format!("--repository TOP/r --plaintext {flags}");
+        let none = setup(&sandbox, &flags).env("PATH", "/none").run().code(12);
+        none.says("cannot start ").says(package);
+    }
+    assert!(!sandbox.path("etc").exists());
+}
+
+#[test]
 fn a_repository_on_another_disk_needs_no_flag() {
     use std::os::unix::fs::MetadataExt as _;
     let sandbox = with_source();

@@ -80,6 +80,10 @@ fn job(file: &mut Lines, answers: &Answers) {
         file.line("# So much of the repository is read back and verified after each run.");
         file.text("budget", budget);
     }
+    file.line("\n# Once a week everything restored for real and tested (`gabion cron` prints its line, too):");
+    file.line(&format!("# [job.{}.drill]", key(name)));
+    file.line("# schedule = \"sun 05:00\"");
+    file.line("# max-age = \"9d\"");
     match &answers.mail {
         None => {
             file.line("\n# Nobody else is told of failures than who gets cron's mail. For mail of its own:");

@@ -124,6 +124,26 @@ fn a_folder_that_the_jobs_user_cannot_read_is_named_and_taken_later() {
 }
 
 #[test]
+fn a_drill_without_the_servers_programs_says_what_to_install() {
+    let sandbox = on_disk(
+        "[job.night]\n[[job.night.command]]\nname = \"d.pgsql\"\ncommand = \"cat TOP/dump.sql\"\n",
+    );
+    let dump = "-- PostgreSQL database dump\n-- PostgreSQL database dump complete\n";
+    sandbox.write("dump.sql", dump);
+    let script = "
+        mount -t tmpfs none disk
+        gabion init --plaintext --quiet -r disk/repository
+        gabion run night
+        mount -t tmpfs none /usr/lib/postgresql
+        gabion drill night --folder /tmp >said 2>&1 && exit 9 || echo \"code $?\" >>said
+        gabion status && exit 8 || true";
+    let Some(_) = with_disk(&sandbox, script) else { return };
+    let said = text(&sandbox, "said");
+    let expected = "the server programs initdb, postgres and psql are not on this machine: install";
+    assert!(said.contains(expected) && said.ends_with("code 1\n"), "{said}");
+}
+
+#[test]
 fn what_was_cut_before_it_came_is_refused() {
     let sandbox = with_jobs("");
     let head = "-- MariaDB dump 10.19  Distrib 10.11\n--\n";

@@ -15,9 +15,12 @@ fn mode(path: &std::path::Path, mode: u32) {
 #[test]
 fn postgresql_is_asked_and_a_password_is_helped_with() {
     let server = Postgres::start();
-    server.require_passwords();
     let sandbox = with_source();
     let host = server.host().display();
+    let other = format!("{PLACE} --postgresql postgres --postgresql-host {host}");
+    let other = setup(&sandbox, &format!("{other} --postgresql-user nobody-here"));
+    other.run().code(12).says("does not exist").says("--postgresql-user");
+    server.require_passwords();
     let flags =
         |more: &str| format!("{PLACE} --postgresql-host {host} --postgresql-user postgres {more}");
     let try_it = |more: &str| setup(&sandbox, &flags(more)).env("HOME", sandbox.path("home"));

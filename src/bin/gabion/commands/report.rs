@@ -12,7 +12,7 @@ use crate::errors::{Exit, Failure};
 use crate::output::one_line;
 use crate::render::html::Page;
 use crate::render::plot::{Plot, Point, Style};
-use crate::render::values::{size, time};
+use crate::render::values::{counted, size, time};
 use crate::session::Session;
 use crate::{configuration, machine};
 
@@ -59,7 +59,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         .map_err(|error| Failure::io(format!("cannot write {}", args.html.display()), &error))?;
     if !session.quiet() {
         let runs: usize = known.iter().map(|job| job.runs.len()).sum();
-        one_line(format!("{}: {} runs of {} jobs", args.html.display(), runs, known.len()))?;
+        let runs = counted(runs as u64, "run", "runs");
+        let jobs = counted(known.len() as u64, "job", "jobs");
+        one_line(format!("{}: {runs} of {jobs}", args.html.display()))?;
     }
     Ok(Exit::Done)
 }

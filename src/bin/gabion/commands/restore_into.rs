@@ -125,7 +125,10 @@ impl Into<'_> {
         let (is_used, name, hint) = match &self.place {
             Place::Command(_) => return Ok(()),
             Place::Postgresql(database) => (
-                database::has_user_tables(database, interrupted)?,
+                database::has_user_tables(database, interrupted).map_err(|error| {
+                    let variables = "PGHOST, PGPORT, PGUSER and PGPASSFILE say where the server is";
+                    Failure::from(error).hint(variables)
+                })?,
                 (*database).to_owned(),
                 "make a new one: createdb --template template0 NAME",
             ),

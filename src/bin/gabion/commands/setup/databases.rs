@@ -226,6 +226,10 @@ pub(super) fn answering(
     Ok(servers)
 }
 
+fn cannot_start(error: &OpError) -> bool {
+    matches!(error, OpError::Stream(failure) if failure.reason.starts_with("cannot start "))
+}
+
 /// A database that does not answer, with what most often helps.
 fn cure(stream: &StreamConfig, error: OpError) -> Failure {
     let said = match &error {
@@ -234,6 +238,12 @@ fn cure(stream: &StreamConfig, error: OpError) -> Failure {
     };
     let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
     let hint = match stream {
+        StreamConfig::Postgresql(_) if cannot_start(&error) => {
+            Some("install PostgreSQL's client programs (Debian: postgresql-client)".to_owned())
+        }
+        StreamConfig::Mariadb(_) if cannot_start(&error) => {
+            Some("install MariaDB's client programs (Debian: mariadb-client)".to_owned())
+        }
         _ if says(&["group or world access"]) => {
             Some("`chmod 600` the password file: PostgreSQL ignores it otherwise".to_owned())
         }
@@ -250,6 +260,9 @@ fn cure(stream: &StreamConfig, error: OpError) -> Failure {
             Some(format!(
                 "put the line {host}:{port}:{name}:{user}:PASSWORD into {file} and `chmod 600` it"
             ))
+        }
+        StreamConfig::Postgresql(_) if says(&["role "]) && says(&["does not exist"]) => {
+            Some("name the role that may read it with --postgresql-user".to_owned())
         }
         StreamConfig::Mariadb(_) if says(&["Access denied"]) => Some(
             "write [client], user=USER and password=PASSWORD on three lines of a file, `chmod 600` \

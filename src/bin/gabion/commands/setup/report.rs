@@ -86,8 +86,10 @@ impl Done<'_> {
         output.line(format!("made a random passphrase in {path}"))?;
         output.line("")?;
         output.line("!! KEEP A COPY OF THIS FILE ON ANOTHER MACHINE, AND ONE ON PAPER.")?;
-        output.line("!! Without it nothing in the repository can ever be read again, and it is")?;
-        output.line("!! in no snapshot that could be opened without it.")?;
+        output.line(
+            "!! Without it nothing in the repository can ever be read again. The repository",
+        )?;
+        output.line("!! itself does not hold it in a form that anybody could use.")?;
         Ok(())
     }
 }
