@@ -127,12 +127,17 @@ impl ForgetPlan {
         &self.damaged
     }
 
+    /// The snapshots that were looked at and go.
+    fn going(&self) -> impl Iterator<Item = &Snapshot> {
+        let decisions = self.groups.iter().flat_map(|group| &group.decisions);
+        decisions.filter(|one| !one.kept).map(|one| &one.snapshot)
+    }
+
     /// What would be removed and kept.
     pub fn summary(&self) -> ForgetSummary {
-        let decisions = || self.groups.iter().flat_map(|group| &group.decisions);
-        let goes: Vec<&Snapshot> =
-            decisions().filter(|one| !one.kept).map(|one| &one.snapshot).collect();
-        let kept = u64::try_from(decisions().count() - goes.len()).unwrap_or(u64::MAX);
+        let all: usize = self.groups.iter().map(|group| group.decisions.len()).sum();
+        let goes: Vec<&Snapshot> = self.going().collect();
+        let kept = u64::try_from(all - goes.len()).unwrap_or(u64::MAX);
         // What was replaced goes before what replaces it: else it would be back after an
         // interruption in between.
         let successors = replaced(goes.iter().copied());
@@ -192,8 +197,11 @@ impl ForgetPlan {
         self.check(limits)?;
         let summary = self.summary();
         if !summary.removed.is_empty() {
-            // Before it is done: a prune after an interruption would wonder where they are.
-            super::prune::forgotten(repository, &summary.removed);
+            // Before it is done: a prune after an interruption would wonder where they are. It may
+            // have seen them under ids that they had before their tags were changed.
+            let formerly = self.going().flat_map(|snapshot| &snapshot.formerly);
+            let ids: Vec<SnapshotId> = summary.removed.iter().chain(formerly).copied().collect();
+            super::prune::forgotten(repository, &ids);
             repository.remove_snapshots(&summary.removed, presence)?;
         }
         Ok(summary)

@@ -183,6 +183,17 @@ fn new_tags_and_a_forget_that_was_cut_off_are_no_reason_to_refuse() {
     assert_eq!(count(&sandbox, "sessions"), 0);
 }
 
+/// The client remembers them under the ids that they had before.
+#[test]
+fn what_was_forgotten_with_new_tags_is_no_reason_to_refuse() {
+    let (sandbox, ids) = with_history();
+    sandbox.gabion(["prune"]).run().success();
+    sandbox.gabion(["tag", &ids[0], &ids[1], &ids[2], "--add", "word"]).run().success();
+    sandbox.gabion(["snapshot", "source"]).run().success();
+    sandbox.gabion(["forget", &ids[0], &ids[1], &ids[2], "--force"]).run().success();
+    sandbox.gabion(["prune"]).run().success();
+}
+
 /// How long the processes below go on: `GABION_TURMOIL_SECONDS`, else a moment.
 fn turmoil() -> Duration {
     let seconds = std::env::var("GABION_TURMOIL_SECONDS").ok().and_then(|text| text.parse().ok());
