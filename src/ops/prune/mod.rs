@@ -149,8 +149,7 @@ struct Prune<'r> {
 }
 
 impl<'r> Prune<'r> {
-    /// Announces the pruner. On a full disk the room for that comes from index segments: they are
-    /// copies of what the packs say themselves.
+    /// Announces the pruner.
     fn announce(
         repository: &'r Arc<Repository>,
         options: &'r PruneOptions,
@@ -163,16 +162,25 @@ impl<'r> Prune<'r> {
         let session = presence.session("prune", Vec::new());
         let touched = AtomicBool::new(false);
         let prune = Self { repository, options, session: session.id, touched };
-        match repository.begin_session(&session) {
-            Err(RepositoryError::Storage(error)) if error.kind == StorageErrorKind::NoSpace => {
-                for (name, _) in repository.storage().list(ObjectKind::Segment)?.objects {
-                    prune.delete(name)?;
-                }
-                repository.begin_session(&session)?;
-            }
-            result => drop(result?),
-        }
+        prune.with_room(|| repository.begin_session(&session))?;
         Ok(prune)
+    }
+
+    /// Publishes something. On a full disk the room for it comes from index segments: they are
+    /// copies of what the packs say themselves, and are made again at the end.
+    fn with_room<T>(
+        &self,
+        publish: impl Fn() -> Result<T, RepositoryError>,
+    ) -> Result<T, RepositoryError> {
+        match publish() {
+            Err(RepositoryError::Storage(error)) if error.kind == StorageErrorKind::NoSpace => {
+                for (name, _) in self.repository.storage().list(ObjectKind::Segment)?.objects {
+                    self.delete(name)?;
+                }
+                publish()
+            }
+            result => result,
+        }
     }
 }
 

@@ -106,7 +106,8 @@ impl<'p, 'v, 'r> Round<'p, 'v, 'r> {
         waits_for: Option<Vec<SessionId>>,
     ) -> Result<[u8; 16], RepositoryError> {
         let session = self.prune.session;
-        self.prune.repository.publish_mark(&Mark { session, packs: packs.to_vec(), waits_for })
+        let mark = Mark { session, packs: packs.to_vec(), waits_for };
+        self.prune.with_room(|| self.prune.repository.publish_mark(&mark))
     }
 
     /// Looks at marks, packs and roots until nothing that is needed lies in condemned packs alone.

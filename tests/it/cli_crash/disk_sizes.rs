@@ -27,7 +27,9 @@ may_fail init
 if [ $code != 0 ]; then
     # There is room now.
     mount -o remount,size=64m,nr_inodes=10000 disk || exit 93
-    must init; must snapshot small; must check --read-data
+    # It may have failed at its very last step only.
+    $GABION init >out.txt 2>&1 || grep -q 'already holds a gabion repository' out.txt || exit 97
+    must snapshot small; must check --read-data
     echo init; exit 0
 fi
 may_fail snapshot small
@@ -50,7 +52,8 @@ must check --read-data
 if [ $small = 0 ]; then
     must restore latest:"$PWD/small" --target restored --overwrite always --delete
     diff -r small restored >&2 || exit 96
-    must snapshot small
+    # What the large one left waits for the next try and takes its room.
+    if [ $large = 0 ]; then must snapshot small; else may_fail snapshot small; fi
 fi
 if [ $large = 0 ]; then echo large; elif [ $small = 0 ]; then echo small; else echo nothing; fi
 "#;
