@@ -16,3 +16,5 @@ pub mod source;
 pub mod storage;
 pub mod target;
 pub mod tree;
+#[cfg(target_os = "linux")]
+pub mod watch;

@@ -6,12 +6,14 @@ mod format;
 mod parity;
 mod restore;
 mod text;
+mod watch;
 
 pub use bytes::{block, chunker};
 pub use format::{pack_footer, page, segment, snapshot_record};
 pub use parity::parity;
 pub use restore::restore_plan;
 pub use text::{config, key_slot, keys, names, with_hash};
+pub use watch::watch_events;
 
 /// A part of the input, cut off at the first of its bytes that is `separator`.
 fn split_at_byte(data: &[u8], separator: u8) -> (&[u8], &[u8]) {

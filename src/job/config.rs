@@ -97,6 +97,8 @@ pub struct Job {
     pub write_once: Vec<PathBuf>,
     /// A shell command that lists what has changed in `paths` since the last snapshot.
     pub changed_from: Option<String>,
+    /// Ask `gabion watch` what has changed.
+    pub watched: bool,
     /// zstd level.
     pub compression: i32,
     /// Name of the machine, if not its own.

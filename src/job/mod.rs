@@ -14,3 +14,4 @@ pub mod run;
 pub mod schedule;
 pub mod setup;
 pub mod state;
+pub mod watched;

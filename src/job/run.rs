@@ -8,12 +8,13 @@ use std::time::Duration;
 use super::aiida::expand;
 use super::config::{IndexConfig, Job, StreamConfig};
 use super::database::{Surroundings, back_up, streams};
+use super::watched::watched;
 use crate::format::entry::Timestamp;
 use crate::format::snapshot::{ProcessIdentity, Snapshot};
 use crate::ops::OpError;
 use crate::ops::program::{ProgramError, describe, run_to_end, shell};
 use crate::ops::snapshot::{
-    Scope, SnapshotOptions, SnapshotSummary, StandIn, Told, changed_paths, snapshot,
+    ChangesSince, Scope, SnapshotOptions, SnapshotSummary, StandIn, Told, changed_paths, snapshot,
 };
 use crate::repo::Repository;
 use crate::source::exclude::{Excludes, ExcludesBuilder, literal};
@@ -41,6 +42,8 @@ pub struct RunOptions {
     pub dry_run: bool,
     /// Look at everything, whatever the job says of folders that are write-once.
     pub full_scan: bool,
+    /// Where `gabion watch` listens.
+    pub watch_socket: PathBuf,
     /// Set by the caller to ask for an early, orderly end.
     pub interrupted: Arc<AtomicBool>,
 }
@@ -55,7 +58,13 @@ pub fn run(
     options: RunOptions,
 ) -> Result<SnapshotSummary, OpError> {
     let job = &*expand(job)?;
-    let scope = scope(job, &options);
+    let watched = job
+        .watched
+        .then(|| watched(&options.watch_socket, repository, &job.paths, job.one_file_system));
+    let scope = match &watched {
+        Some(watched) if !options.full_scan => watched.scope(),
+        _ => scope(job, &options),
+    };
     let excludes = excludes(job, options.own_patterns)?;
     let around = Surroundings { work: &options.work, interrupted: &options.interrupted };
     // A dry run does not even ask the servers: they may be asleep, and nothing is stored.
@@ -89,7 +98,11 @@ pub fn run(
         threads: options.threads,
         interrupted: options.interrupted,
     };
-    snapshot(repository, snapshot_options)
+    let summary = snapshot(repository, snapshot_options)?;
+    if let Some(watched) = watched {
+        watched.done(repository, &summary);
+    }
+    Ok(summary)
 }
 
 /// The files that are stored as copies.
@@ -116,7 +129,7 @@ fn scope(job: &Job, options: &RunOptions) -> Scope {
         let changes = Box::new(move |parent: &Snapshot| {
             let list = ask_for_changes(&command, parent, limit, &interrupted)?;
             let source = if let [only] = &paths[..] { Some(&**only) } else { None };
-            changed_paths(&list, source).map_err(OpError::Refused)
+            changed_paths(&list, source).map(ChangesSince::Below).map_err(OpError::Refused)
         });
         return Scope::Told(Told { parent: None, changes });
     }

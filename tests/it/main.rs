@@ -19,6 +19,8 @@ mod cli_restore;
 mod cli_setup;
 mod cli_snapshot;
 mod cli_transcript;
+#[cfg(target_os = "linux")]
+mod cli_watch;
 mod crash_states;
 mod damage;
 mod damage_fields;

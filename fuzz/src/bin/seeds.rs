@@ -34,6 +34,7 @@ fn main() {
     parity();
     records();
     restores();
+    watch_events();
 }
 
 fn write(target: &str, name: &str, bytes: &[u8]) {
@@ -138,6 +139,23 @@ fn packs() {
 }
 
 /// Packs with their parity: whole, damaged within the parity and beyond it, and damaged parity.
+/// An event that names a file, one that names what changed itself, and a queue that was full.
+fn watch_events() {
+    let record = |kind: u8, name: &[u8]| {
+        let handle = [&[7; 8][..], &4u32.to_le_bytes(), &1u32.to_le_bytes(), &[1, 2, 3, 4]];
+        let body = [&handle.concat(), name].concat();
+        let len = u16::try_from(4 + body.len()).expect("short").to_le_bytes();
+        [&[kind, 0][..], &len, &body].concat()
+    };
+    let event = |mask: u64, records: &[u8]| {
+        let len = u32::try_from(24 + records.len()).expect("short").to_le_bytes();
+        [&len[..], &[3, 0, 24, 0], &mask.to_le_bytes(), &[0; 8], records].concat()
+    };
+    write("watch_events", "named", &event(2, &record(2, b"name\0\0\0\0")));
+    write("watch_events", "itself", &event(4, &record(1, b"")));
+    write("watch_events", "full", &event(0x4000, b""));
+}
+
 fn parity() {
     let pack: Vec<u8> = (0..1000u32).map(|n| (n * n).to_le_bytes()[1]).collect();
     let layout = Layout::new(1000, 64, 4).expect("within the limits");

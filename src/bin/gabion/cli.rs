@@ -44,6 +44,8 @@ enum Command {
     Status(commands::status::Args),
     Report(commands::report::Args),
     Cron(commands::cron::Args),
+    #[cfg(target_os = "linux")]
+    Watch(commands::watch::Args),
     Why(commands::why::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),
@@ -53,6 +55,10 @@ enum Command {
 impl Command {
     /// Whether it opens the repository of its own accord; a run takes that of its configuration.
     fn needs_repository(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        if matches!(self, Self::Watch(_)) {
+            return false;
+        }
         !matches!(
             self,
             Self::Init(_)
@@ -104,6 +110,8 @@ impl Cli {
             Command::Status(args) => commands::status::run(&session, &args),
             Command::Report(args) => commands::report::run(&session, &args),
             Command::Cron(args) => commands::cron::run(&session, &args),
+            #[cfg(target_os = "linux")]
+            Command::Watch(args) => commands::watch::run(&session, args),
             Command::Why(args) => commands::why::run(&session, &args),
             Command::Completions(args) => commands::completions::run(&args),
             Command::Man(args) => commands::man::run(&args),

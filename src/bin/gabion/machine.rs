@@ -23,6 +23,16 @@ pub(crate) fn user() -> String {
     known.map_or_else(|| uid.to_string(), |user| user.name)
 }
 
+/// Where `gabion watch` listens if nothing else is said.
+const WATCH_SOCKET: &str = "/run/gabion/watch.sock";
+
+/// Where `gabion watch` listens.
+pub(crate) fn watch_socket() -> PathBuf {
+    std::env::var_os("GABION_WATCH_SOCKET")
+        .filter(|path| !path.is_empty())
+        .map_or_else(|| WATCH_SOCKET.into(), PathBuf::from)
+}
+
 /// What tells this process from every other of the machine, where the kernel says so.
 pub(crate) fn identity() -> Option<ProcessIdentity> {
     Some(ProcessIdentity {

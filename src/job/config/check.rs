@@ -117,6 +117,7 @@ fn job(
         let reason = "`changed-from` and `write-once` say two things of the same files".to_owned();
         return Err(wrong(command, reason, "leave one of them"));
     }
+    let watched = watched(job.watched.take(), job.changed_from.is_some(), &write_once)?;
     let streams = streams(name, &mut job, &paths, places)?;
     let aiida = aiida(name, &mut job, home, places)?;
     if paths.is_empty() && streams.is_empty() && aiida.is_empty() {
@@ -135,6 +136,7 @@ fn job(
         allow_live_database: job.allow_live_database,
         write_once,
         changed_from: optional(job.changed_from, "changed-from")?,
+        watched,
         compression: compression(job.compression)?,
         host: optional(job.host, "host")?,
         schedule,
@@ -203,6 +205,20 @@ fn write_once(
         checked.push(path);
     }
     Ok(checked)
+}
+
+fn watched(
+    written: Option<Spanned<bool>>,
+    is_told: bool,
+    write_once: &[PathBuf],
+) -> Result<bool, Wrong> {
+    let Some(written) = written else { return Ok(false) };
+    if *written.get_ref() && (is_told || !write_once.is_empty()) {
+        let other = if is_told { "changed-from" } else { "write-once" };
+        let reason = format!("`watched` and `{other}` say two things of the same files");
+        return Err(wrong(&written, reason, "leave one of them"));
+    }
+    Ok(written.into_inner())
 }
 
 fn tags(written: Vec<Text>) -> Result<Vec<String>, Wrong> {

@@ -69,6 +69,8 @@ fn what_makes_no_sense_is_refused_with_its_line() {
         (job("tags = [\"\"]"), 6, "`tags` is empty"),
         (job("exclude = [\"a[\"]"), 6, "pattern"),
         (job("write-once = [\"/b\"]"), 6, "none of the job's paths"),
+        (job("watched = true\nwrite-once = [\"/a\"]"), 6, "`watched` and `write-once`"),
+        (job("changed-from = \"x\"\nwatched = true"), 7, "`watched` and `changed-from`"),
         (job("compression = 0"), 6, "between 1 and 22"),
         (job("schedule = \"daily\""), 6, "`schedule`"),
         (job("[job.x.keep]\ndaily = 0"), 7, "`daily` must be a number from 1, not 0"),

@@ -30,7 +30,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 pub use options::{
-    Changes, Scope, SnapshotOptions, SnapshotSummary, StreamInput, StreamSource, Told,
+    Changes, ChangesSince, Scope, SnapshotOptions, SnapshotSummary, StreamInput, StreamSource, Told,
 };
 pub use rows::qualified_name_len;
 pub use stand_in::StandIn;

@@ -89,7 +89,16 @@ pub struct Told {
 }
 
 /// Tells what has changed since a snapshot.
-pub type Changes = dyn FnOnce(&Snapshot) -> Result<Vec<PathBuf>, OpError> + Send;
+pub type Changes = dyn FnOnce(&Snapshot) -> Result<ChangesSince, OpError> + Send;
+
+/// What is known of the changes since a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChangesSince {
+    /// All of them are at or below these paths.
+    Below(Vec<PathBuf>),
+    /// Not everything is known, for this reason: everything is looked at.
+    Unknown(String),
+}
 
 /// What a snapshot is taken of and how.
 #[derive(Debug)]

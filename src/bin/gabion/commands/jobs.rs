@@ -109,6 +109,7 @@ fn explained(job: &Job) -> Vec<String> {
     say("allow-live-database", job.allow_live_database.to_string());
     say("write-once", format!("{:?}", job.write_once));
     say("changed-from", job.changed_from.as_ref().map_or("nothing".into(), |c| format!("{c:?}")));
+    say("watched", job.watched.to_string());
     say("compression", job.compression.to_string());
     say("host", job.host.as_ref().map_or("the machine's name".into(), |host| format!("{host:?}")));
     say("schedule", format!("{:?}", job.schedule.to_string()));

@@ -29,4 +29,6 @@ pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod tag;
 pub(crate) mod version;
+#[cfg(target_os = "linux")]
+pub(crate) mod watch;
 pub(crate) mod why;

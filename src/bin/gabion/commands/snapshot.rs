@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use gabion::format::entry::Timestamp;
 use gabion::format::path::printable;
 use gabion::format::snapshot::{Moment, Window};
+use gabion::job::watched::watched;
 use gabion::ops::find_snapshot;
 use gabion::ops::snapshot::{
-    Scope, SnapshotOptions, SnapshotSummary, StreamInput, StreamSource, Told, changed_paths,
-    snapshot,
+    ChangesSince, Scope, SnapshotOptions, SnapshotSummary, StreamInput, StreamSource, Told,
+    changed_paths, snapshot,
 };
 use gabion::repo::Repository;
 use gabion::source::exclude::{Excludes, ExcludesBuilder};
@@ -87,10 +88,13 @@ pub(crate) struct Args {
     /// each ended by a zero byte, absolute or below the only PATH, a folder with all that is in it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["write_once", "force"])]
     changed_from: Option<PathBuf>,
+    /// Ask a running `gabion watch` what changed since the parent, and look nowhere else
+    #[arg(long, conflicts_with_all = ["write_once", "changed_from", "force"])]
+    watched: bool,
     /// The snapshot that the changes are listed since [default: the latest of the same PATHs]
     #[arg(long, value_name = "SNAP", requires = "changed_from")]
     parent: Option<String>,
-    /// Look at everything, whatever is write-once or listed
+    /// Look at everything, whatever is write-once, listed or watched
     #[arg(long)]
     full_scan: bool,
     /// Level of compression, from 1 (fast) to 22 (small)
@@ -179,7 +183,14 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
     sources::mention_links(&paths, &session.console);
     let excludes = excludes(session, &args.exclude, &paths)?;
     let dry_run = args.dry_run;
-    let scope = scope(&opened.repository, &args, &paths)?;
+    let watched = args.watched.then(|| {
+        let socket = machine::watch_socket();
+        watched(&socket, &opened.repository, &paths, args.one_file_system)
+    });
+    let scope = match &watched {
+        Some(watched) if !args.full_scan => watched.scope(),
+        _ => scope(&opened.repository, &args, &paths)?,
+    };
     let options = SnapshotOptions {
         identity: crate::machine::identity(),
         paths,
@@ -204,6 +215,9 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
         interrupted,
     };
     let summary = snapshot(&opened.repository, options)?;
+    if let Some(watched) = watched {
+        watched.done(&opened.repository, &summary);
+    }
     session.console.finish();
     mention(session, &summary);
     print(session, &summary, dry_run)?;
@@ -222,6 +236,7 @@ fn scope(repository: &Repository, args: &Args, paths: &[PathBuf]) -> Result<Scop
         let changes = listed_changes(list, source, args.allow_empty)?;
         let named = args.parent.as_ref().map(|snapshot| find_snapshot(repository, snapshot));
         let parent = named.transpose()?.map(|snapshot| snapshot.id);
+        let changes = ChangesSince::Below(changes);
         return Ok(Scope::Told(Told { parent, changes: Box::new(|_| Ok(changes)) }));
     }
     if args.write_once.is_empty() {

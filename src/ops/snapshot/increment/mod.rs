@@ -12,7 +12,7 @@ mod walk;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use super::options::{Scope, SnapshotOptions};
+use super::options::{ChangesSince, Scope, SnapshotOptions};
 use super::previous::Earlier;
 use super::stand_in::StandIn;
 use crate::crypto::ChunkKind;
@@ -103,7 +103,10 @@ pub(super) fn plan(
             (outermost(&folders), Rule::WriteOnce { share: (base.share + 1) % SHARES })
         }
         Scope::Told(told) => {
-            let changes = (told.changes)(parent)?;
+            let changes = match (told.changes)(parent)? {
+                ChangesSince::Below(paths) => paths,
+                ChangesSince::Unknown(why) => return Err(Stop::StartOver(why)),
+            };
             (outermost(&options.paths), Rule::Told(in_sources(&changes, &options.paths)?))
         }
     };

@@ -13,7 +13,7 @@ use crate::event::Event;
 use crate::format::entry::Timestamp;
 use crate::format::path;
 use crate::ops::OpError;
-use crate::ops::snapshot::{Scope, SnapshotOptions, SnapshotSummary, Told, snapshot};
+use crate::ops::snapshot::{ChangesSince, Scope, SnapshotOptions, SnapshotSummary, Told, snapshot};
 use crate::ops::test_support::TestRepository;
 use crate::repo::Writer;
 use crate::source::exclude::{Excludes, ExcludesBuilder};
@@ -173,7 +173,7 @@ impl World {
 }
 
 fn told(paths: Vec<PathBuf>) -> Scope {
-    Scope::Told(Told { parent: None, changes: Box::new(|_| Ok(paths)) })
+    Scope::Told(Told { parent: None, changes: Box::new(|_| Ok(ChangesSince::Below(paths))) })
 }
 
 /// Entries of the store that are looked at when nothing changed: its folders, itself and what lies
@@ -394,7 +394,7 @@ fn changes_are_told_since_the_parent_that_was_named() {
         let expected = first.id;
         let changes = Box::new(move |parent: &crate::format::snapshot::Snapshot| {
             assert_eq!(parent.id, expected);
-            Ok(changes)
+            Ok(ChangesSince::Below(changes))
         });
         Scope::Told(Told { parent: Some(parent), changes })
     };

@@ -72,6 +72,7 @@ impl Run<'_> {
             work: self.state.work_folder(&self.job.name, lock)?,
             threads: self.session.threads(),
             dry_run: self.how.dry_run,
+            watch_socket: machine::watch_socket(),
             full_scan: self.how.full_scan,
             interrupted: Arc::clone(&self.stop),
         };

@@ -1,0 +1,197 @@
+//! Tests with the real kernel, as the superuser; others skip them.
+
+#![expect(clippy::disallowed_methods, reason = "makes test data")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+
+use super::*;
+use crate::id::{RepositoryId, SnapshotId};
+
+/// Changes something below the source, given what is where.
+type Apply<'a> = &'a dyn Fn(&dyn Fn(&str) -> PathBuf);
+
+const REPOSITORY: RepositoryId = RepositoryId([3; 16]);
+
+/// A process that watches, here a thread.
+struct Watching {
+    folder: tempfile::TempDir,
+    interrupted: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<Result<(), WatchError>>>,
+    count: std::cell::Cell<u8>,
+}
+
+impl Watching {
+    /// Nothing where that is not permitted.
+    fn new() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("source")).unwrap();
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let options = ServeOptions {
+            paths: vec![folder.path().join("source")],
+            socket: folder.path().join("run/socket"),
+            interrupted: Arc::clone(&interrupted),
+        };
+        let (tell, ready) = mpsc::channel();
+        let thread = std::thread::spawn(move || serve(&options, move |_| tell.send(()).unwrap()));
+        if ready.recv().is_err() {
+            let error = thread.join().unwrap().unwrap_err();
+            assert!(!rustix::process::geteuid().is_root(), "{error:?}");
+            return None;
+        }
+        let count = std::cell::Cell::new(0);
+        Some(Self { folder, interrupted, thread: Some(thread), count })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("source").join(name)
+    }
+
+    fn begin(&self) -> Begun {
+        let sources = [self.folder.path().join("source")];
+        begin(&self.folder.path().join("run/socket"), REPOSITORY, &sources, false).unwrap()
+    }
+
+    fn confirm(&self, begun: &Begun) -> SnapshotId {
+        self.count.set(self.count.get() + 1);
+        let id = SnapshotId([self.count.get(); 16]);
+        begun.confirm(id).unwrap();
+        id
+    }
+
+    /// What is told of what `change` does, below the source.
+    fn told(&self, change: impl FnOnce(&dyn Fn(&str) -> PathBuf)) -> Vec<String> {
+        let parent = self.confirm(&self.begin());
+        change(&|name| self.path(name));
+        let paths = self.begin().changes(parent).unwrap();
+        let below = |path: &PathBuf| {
+            path.strip_prefix(self.folder.path().join("source")).unwrap().display().to_string()
+        };
+        paths.iter().map(below).collect()
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.interrupted.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap().unwrap();
+        }
+    }
+}
+
+#[test]
+fn every_kind_of_change_is_told_and_nothing_else() {
+    let Some(watching) = Watching::new() else { return };
+    let told = |change: Apply<'_>| watching.told(change);
+    fs::create_dir_all(watching.path("d/e")).unwrap();
+    fs::write(watching.path("d/f"), "f").unwrap();
+    assert_eq!(told(&|_| {}), [""; 0]);
+    assert_eq!(told(&|at| drop(fs::read(at("d/f")).unwrap())), [""; 0]);
+    assert_eq!(told(&|at| fs::write(at("d/f"), "other").unwrap()), ["d/f"]);
+    assert_eq!(told(&|at| fs::write(at("d/new"), "").unwrap()), ["d/new"]);
+    assert_eq!(told(&|at| fs::create_dir(at("d/new folder")).unwrap()), ["d/new folder"]);
+    assert_eq!(told(&|at| fs::remove_file(at("d/new")).unwrap()), ["d/new"]);
+    assert_eq!(told(&|at| fs::rename(at("d/f"), at("g")).unwrap()), ["d/f", "g"]);
+    assert_eq!(told(&|at| fs::rename(at("d/e"), at("e")).unwrap()), ["d/e", "e"]);
+    let linked = told(&|at| fs::hard_link(at("g"), at("e/h")).unwrap());
+    assert!(linked.contains(&"e/h".to_owned()), "{linked:?}");
+    assert_eq!(told(&|at| fs::remove_file(at("g")).unwrap()), ["e/h", "g"]);
+    assert_eq!(told(&|at| fs::rename(at("e/h"), at("g")).unwrap()), ["e/h", "g"]);
+    assert!(told(&|at| fs::hard_link(at("g"), at("e/h")).unwrap()).contains(&"e/h".to_owned()));
+    assert_eq!(told(&|at| std::os::unix::fs::symlink("x", at("l")).unwrap()), ["l"]);
+    let mode = |path: PathBuf| fs::set_permissions(path, fs::Permissions::from_mode(0o700));
+    assert_eq!(told(&|at| mode(at("g")).unwrap()), ["g"]);
+    assert_eq!(told(&|at| mode(at("d")).unwrap()), ["d"]);
+    assert_eq!(told(&|at| mode(at("")).unwrap()), [""]);
+    let shorter = |at: &dyn Fn(&str) -> PathBuf| {
+        fs::File::options().write(true).open(at("g")).unwrap().set_len(1).unwrap();
+    };
+    assert_eq!(told(&shorter), ["g"]);
+    let moved_with_a_change = |at: &dyn Fn(&str) -> PathBuf| {
+        fs::write(at("e/h"), "changed first").unwrap();
+        fs::rename(at("e"), at("d/e")).unwrap();
+        fs::rename(at("d"), at("D")).unwrap();
+    };
+    assert_eq!(told(&moved_with_a_change), ["D", "D/e", "D/e/h", "d", "e"]);
+    let gone = |at: &dyn Fn(&str) -> PathBuf| {
+        fs::write(at("D/e/h"), "x").unwrap();
+        fs::remove_dir_all(at("D")).unwrap();
+    };
+    // The file has another name still.
+    assert_eq!(told(&gone), ["D", "g"]);
+    let outside = |_: &dyn Fn(&str) -> PathBuf| {
+        fs::write(watching.folder.path().join("beside"), "x").unwrap();
+    };
+    assert_eq!(told(&outside), [""; 0]);
+}
+
+#[test]
+fn a_file_that_is_mapped_for_writing_counts_as_changed() {
+    let Some(watching) = Watching::new() else { return };
+    fs::write(watching.path("mapped"), [0; 4096]).unwrap();
+    let file = fs::File::options().read(true).write(true).open(watching.path("mapped")).unwrap();
+    #[expect(unsafe_code, reason = "memory maps need it")]
+    // SAFETY: nobody else changes the file.
+    let mut map = unsafe { memmap2::MmapMut::map_mut(&file).unwrap() };
+    drop(file);
+    assert_eq!(watching.told(|_| map[7] = 7), ["mapped"]);
+    assert_eq!(watching.told(|_| {}), ["mapped"]);
+    let parent = watching.confirm(&watching.begin());
+    fs::hard_link(watching.path("mapped"), watching.path("twice")).unwrap();
+    let why = watching.begin().changes(parent).unwrap_err();
+    assert!(why.contains("mapped is mapped into a process's memory"), "{why}");
+    fs::remove_file(watching.path("twice")).unwrap();
+    drop(map);
+    assert_eq!(watching.told(|_| {}), [""; 0]);
+}
+
+#[test]
+fn without_proof_nothing_is_known() {
+    let Some(watching) = Watching::new() else { return };
+    let known = |id: SnapshotId| watching.begin().changes(id);
+    let why = known(SnapshotId([9; 16])).unwrap_err();
+    assert!(why.contains("has not seen the parent"), "{why}");
+    let first = watching.confirm(&watching.begin());
+    assert_eq!(known(first), Ok(Vec::new()));
+
+    // A run that was killed, and one that is confirmed late.
+    drop(watching.begin());
+    let slow = watching.begin();
+    fs::write(watching.path("late"), "").unwrap();
+    let slow = watching.confirm(&slow);
+    assert_eq!(known(slow), Ok(vec![watching.path("late")]));
+    assert!(known(first).is_err());
+
+    let socket = watching.folder.path().join("run/socket");
+    let again = ServeOptions {
+        paths: vec![watching.path("")],
+        socket: socket.clone(),
+        interrupted: Arc::default(),
+    };
+    assert!(matches!(serve(&again, |_| {}), Err(WatchError::Taken(_))));
+    let begun = watching.begin();
+    drop(watching);
+    assert!(begun.changes(slow).is_err());
+    assert!(begun.confirm(slow).is_err());
+    assert!(!socket.exists());
+    assert!(begin(&socket, REPOSITORY, &[], false).is_err());
+}
+
+#[test]
+fn what_is_not_all_told_is_not_watched() {
+    let refused = |path: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let paths = vec![path.into()];
+        serve(&ServeOptions { paths, socket, interrupted: Arc::default() }, |_| {}).unwrap_err()
+    };
+    if rustix::process::geteuid().is_root() && Path::new("/proc/self").exists() {
+        assert!(matches!(refused("/proc/self"), WatchError::NotLocal { .. }));
+    }
+    assert!(matches!(refused("/nowhere"), WatchError::Io { .. }));
+}

@@ -1,0 +1,228 @@
+//! Snapshots that are told by `gabion watch` what changed, with the real kernel; skipped where that
+//! is not permitted.
+
+#![expect(clippy::disallowed_methods, reason = "changes sources by hand")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use super::support::Sandbox;
+use crate::aftermath::not_run;
+
+/// The process that watches; it ends with this value.
+struct Watcher(Child);
+
+impl Watcher {
+    /// Watches the source of `sandbox`; nothing where that is not permitted.
+    fn start(sandbox: &Sandbox) -> Option<Self> {
+        let mut command =
+            sandbox.gabion(["watch", "src"]).env("GABION_WATCH_SOCKET", socket(sandbox)).command();
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+        if line.starts_with("note: watching ") {
+            return Some(Self(child));
+        }
+        child.wait().unwrap();
+        assert!(!rustix::process::geteuid().is_root() || line.contains("(type "), "{line}");
+        not_run(&format!("watching is not possible here: {}", line.trim()));
+        None
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn socket(sandbox: &Sandbox) -> PathBuf {
+    sandbox.path("run/watch.sock")
+}
+
+fn take(sandbox: &Sandbox, args: &[&str]) -> serde_json::Value {
+    let args = ["snapshot", "src", "--json"].iter().chain(args);
+    let run = sandbox.gabion(args).env("GABION_WATCH_SOCKET", socket(sandbox));
+    run.run().success().json_lines().pop().unwrap()
+}
+
+fn watched(sandbox: &Sandbox) -> serde_json::Value {
+    take(sandbox, &["--watched"])
+}
+
+fn why(summary: &serde_json::Value) -> &str {
+    summary["full-scan-because"].as_str().unwrap_or("")
+}
+
+fn assert_is_as_live(sandbox: &Sandbox) {
+    let different = sandbox.gabion(["diff", "latest", "./src"]).run().success();
+    assert_eq!(different.stdout(), "0 added, 0 removed, 0 changed; +0 B, -0 B\n");
+}
+
+/// A repository, and a source of 10 folders with 10 files each.
+fn with_source() -> Sandbox {
+    let sandbox = Sandbox::with_repository();
+    for number in 0..100 {
+        sandbox.write(format!("src/d{}/f{}", number % 10, number / 10), format!("{number}"));
+    }
+    sandbox
+}
+
+#[test]
+fn a_watched_snapshot_looks_only_at_what_changed() {
+    let sandbox = with_source();
+    assert!(why(&watched(&sandbox)).contains("there is no earlier snapshot"));
+    assert!(why(&watched(&sandbox)).contains("talk to `gabion watch`"));
+    let Some(watcher) = Watcher::start(&sandbox) else { return };
+    assert!(why(&watched(&sandbox)).contains("has not seen the parent"));
+    let unchanged = watched(&sandbox);
+    assert_eq!(why(&unchanged), "");
+    assert!(unchanged["unseen-entries"].as_u64().unwrap() > 100, "{unchanged}");
+    sandbox.write("src/d3/f3", "changed");
+    fs::rename(sandbox.path("src/d4"), sandbox.path("src/d5/inner")).unwrap();
+    let changed = watched(&sandbox);
+    assert_eq!(why(&changed), "");
+    assert!(changed["unseen-entries"].as_u64().unwrap() > 50, "{changed}");
+    assert_is_as_live(&sandbox);
+
+    // A snapshot that does not ask is not known; one that looks at everything and asks is.
+    take(&sandbox, &[]);
+    assert!(why(&watched(&sandbox)).contains("has not seen the parent"));
+    take(&sandbox, &["--watched", "--full-scan"]);
+    assert_eq!(why(&watched(&sandbox)), "");
+
+    let status = sandbox.gabion(["watch", "--status"]);
+    let status = status.env("GABION_WATCH_SOCKET", socket(&sandbox)).run().success();
+    assert!(status.stdout().contains("/src; "), "{}", status.stdout());
+    let another = sandbox.gabion(["watch", "src"]);
+    another.env("GABION_WATCH_SOCKET", socket(&sandbox)).run().code(1).says("watches already");
+
+    // Killed, it leaves its socket; whoever comes next knows nothing of what was before.
+    drop(watcher);
+    sandbox.write("src/d3/f3", "changed while nobody watched");
+    let Some(_watcher) = Watcher::start(&sandbox) else { panic!("it was possible before") };
+    assert!(why(&watched(&sandbox)).contains("has not seen the parent"));
+    assert_is_as_live(&sandbox);
+    assert_eq!(why(&watched(&sandbox)), "");
+}
+
+#[test]
+fn a_job_asks_what_changed() {
+    let sandbox = with_source();
+    let Some(_watcher) = Watcher::start(&sandbox) else { return };
+    let top = sandbox.path("").display().to_string().trim_end_matches('/').to_owned();
+    let text = format!(
+        "[repository]\nurl = \"{top}/repository\"\n[job.j]\npaths = [\"{top}/src\"]\nwatched = true\n"
+    );
+    sandbox.write("home/.config/gabion/gabion.toml", text);
+    let run = || {
+        let run = sandbox.gabion(["run", "j", "--json"]).env_remove("GABION_REPOSITORY");
+        run.env("GABION_WATCH_SOCKET", socket(&sandbox)).run().success().json_lines().pop().unwrap()
+    };
+    run();
+    sandbox.write("src/d3/new", "new");
+    let second = run();
+    assert_eq!(why(&second), "");
+    assert_eq!(second["new-entries"], 1, "{second}");
+    assert!(second["unseen-entries"].as_u64().unwrap() > 50, "{second}");
+    assert_is_as_live(&sandbox);
+}
+
+#[test]
+fn what_is_mounted_in_the_source_is_no_secret() {
+    let sandbox = with_source();
+    let possible = sandbox.shell("unshare -m true").run();
+    if !rustix::process::geteuid().is_root() || !possible.ended_well() {
+        not_run("nothing can be mounted here");
+        return;
+    }
+    let Some(_watcher) = Watcher::start(&sandbox) else { return };
+    watched(&sandbox);
+    let within = |mounts: &str| {
+        let script = format!("{mounts}; $GABION snapshot src --json --watched");
+        let shell = sandbox.shell(&format!("exec unshare -m sh -ec '{script}'"));
+        shell
+            .env("GABION_WATCH_SOCKET", socket(&sandbox))
+            .run()
+            .success()
+            .json_lines()
+            .pop()
+            .unwrap()
+    };
+    let other = within("mount -t tmpfs none src/d1; echo inner >src/d1/inner");
+    assert!(why(&other).contains("does not watch the file system at"), "{other}");
+    let bare = watched(&sandbox);
+    assert!(why(&bare).contains("has not seen the parent"), "{bare}");
+    let bound = within("mount --bind src/d1 src/d2");
+    assert!(why(&bound).contains("other file systems are mounted"), "{bound}");
+    watched(&sandbox);
+    assert_is_as_live(&sandbox);
+}
+
+/// A generator of numbers; `MINSTD`, which is enough to choose by.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0 * 48_271 % 0x7fff_ffff;
+        usize::try_from(self.0).unwrap() % limit
+    }
+}
+
+fn all(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        found.push(path.clone());
+        if path.symlink_metadata().unwrap().is_dir() {
+            all(&path, found);
+        }
+    }
+}
+
+/// Changes something in the source.
+fn change(source: &Path, random: &mut Random, number: usize) {
+    let mut there = vec![source.to_owned()];
+    all(source, &mut there);
+    there.sort();
+    let one = there[random.below(there.len())].clone();
+    let other = &there[random.below(there.len())];
+    let other = if other.is_dir() { other.clone() } else { other.parent().unwrap().to_owned() };
+    let new = other.join(format!("n{number}"));
+    match random.below(8) {
+        0 | 1 if one.is_file() => fs::write(&one, format!("changed {number}")).unwrap(),
+        2 => fs::write(new, format!("new {number}")).unwrap(),
+        3 => fs::create_dir(new).unwrap(),
+        4 if one != source => drop(fs::rename(&one, new)),
+        5 if one.is_file() => fs::remove_file(&one).unwrap(),
+        5 if one != source && there.len() > 60 => fs::remove_dir_all(&one).unwrap(),
+        6 if one.is_file() => fs::hard_link(&one, new).unwrap(),
+        7 => {
+            let mode = if number.is_multiple_of(2) { 0o755 } else { 0o700 };
+            fs::set_permissions(&one, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn whatever_changes_a_watched_snapshot_is_what_is_there() {
+    let sandbox = with_source();
+    let Some(_watcher) = Watcher::start(&sandbox) else { return };
+    watched(&sandbox);
+    let (mut random, mut told) = (Random(4711), 0);
+    for round in 0..25 {
+        for step in 0..random.below(12) {
+            change(&sandbox.path("src"), &mut random, round * 100 + step);
+        }
+        let summary = watched(&sandbox);
+        // Where names of a hard-linked file were not all told, everything is looked at.
+        assert!(matches!(why(&summary), "") || why(&summary).contains("hard links"), "{summary}");
+        told += usize::from(why(&summary).is_empty());
+        assert_is_as_live(&sandbox);
+    }
+    assert!(told > 5, "{told}");
+}
