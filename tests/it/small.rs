@@ -59,11 +59,7 @@ pub(crate) fn options(unlock: Unlock) -> InitOptions {
 }
 
 /// An empty plaintext repository whose chunks and pages are so small that little data has many.
-pub(crate) fn tiny_parameters() -> MemoryStorage {
-    tiny(false)
-}
-
-/// As [`tiny_parameters`]; with `delta`, blocks may be encoded against others.
+/// With `delta`, blocks may be encoded against others.
 pub(crate) fn tiny(delta: bool) -> MemoryStorage {
     let (id, created) = (RepositoryId::random(), "2026-11-26T00:00:00Z".to_owned());
     let mut config = Config::new(id, Sealing::None, created);

@@ -31,20 +31,27 @@ pub(super) fn bases() -> &'static [Base] {
     })
 }
 
+/// First those of an ordinary repository, then the same where blocks may have bases.
 fn make() -> Vec<Base> {
     random::begin(SLOTS - 1, 1);
-    let empty = empty();
     let trees: Arc<Trees> = Arc::default();
+    let all = [false, true].map(|delta| states(&empty(delta), &trees));
+    let base = |objects: Objects| Base { ledger: Ledger::new(&objects, &trees), objects };
+    all.into_iter().flatten().map(base).collect()
+}
+
+/// What may have become of an `empty` repository.
+fn states(empty: &Objects, trees: &Arc<Trees>) -> Vec<Objects> {
     let after = |from: &Objects, seed: u64, dies_after: Option<u64>, tasks: &[Task]| {
-        work(from, &trees, seed, dies_after, tasks)
+        work(from, trees, seed, dies_after, tasks)
     };
     let [a, b, c] = [0, 2, 4].map(Task::Snapshot);
-    let three = after(&empty, 10, None, &[a, b, c]);
+    let three = after(empty, 10, None, &[a, b, c]);
     let forgotten = after(&three, 20, None, &[Task::Forget]);
     // Two that did not see each other stored everything twice.
-    let twice = joined(&after(&empty, 30, None, &[a, b]), &after(&empty, 31, None, &[a, b]));
-    let some_twice = joined(&three, &after(&empty, 32, None, &[c]));
-    let all = [
+    let twice = joined(&after(empty, 30, None, &[a, b]), &after(empty, 31, None, &[a, b]));
+    let some_twice = joined(&three, &after(empty, 32, None, &[c]));
+    vec![
         empty.clone(),
         forgotten.clone(),
         after(&twice, 40, None, &[Task::Forget]),
@@ -55,13 +62,12 @@ fn make() -> Vec<Base> {
         after(&forgotten, 52, Some(70), &[Task::Prune]),
         twice,
         three,
-    ];
-    all.into_iter().map(|objects| Base { ledger: Ledger::new(&objects, &trees), objects }).collect()
+    ]
 }
 
 /// A repository without snapshots.
-fn empty() -> Objects {
-    let storage = small::tiny_parameters();
+fn empty(delta: bool) -> Objects {
+    let storage = small::tiny(delta);
     storage.names().into_iter().map(|name| (name, storage.get(name).unwrap())).collect()
 }
 

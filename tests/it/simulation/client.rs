@@ -223,7 +223,7 @@ impl Client {
         assert!(version < VERSION_COUNT);
         SnapshotOptions {
             paths: vec![sources::folder().to_owned()],
-            streams: Vec::new(),
+            streams: vec![sources::stream_source(version)],
             stand_ins: Vec::new(),
             allow_empty: false,
             excludes: sources::excludes(version),

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gabion::crypto::header::{HEADER_LEN, ObjectType};
 use gabion::crypto::seal::{FOOTER_SLOT, ObjectSealer, PartKind, open_object};
+use gabion::format::entry::{Content, ContentItem};
 use gabion::format::pack::{Footer, TRAILER_LEN, Trailer};
+use gabion::format::page::{ContentPage, Page};
 use gabion::format::snapshot::{GivenUp, Session, Snapshot, decode};
 use gabion::id::{ChunkId, PackId, SnapshotId};
-use gabion::repo::{Repository, Unlock};
+use gabion::repo::{Repository, RepositoryError, Unlock};
 use gabion::storage::{MemoryStorage, ObjectKind, ObjectName};
-use gabion::tree::Reach;
+use gabion::tree::PageReader;
 
 use super::sources::{self, Version};
 
@@ -31,14 +33,23 @@ pub(super) struct Tree {
 /// Trees by their roots: the same versions come again and again.
 pub(super) type Trees = Mutex<HashMap<ChunkId, Arc<Tree>>>;
 
+/// A copy of a chunk in a block with bases: its pack, and these.
+type Copy = (PackId, Arc<[ChunkId]>);
+
+/// A chunk in a pack, and what its block is encoded against.
+type Held = (ChunkId, Arc<[ChunkId]>);
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct Ledger {
     /// An open handle, for its keys.
     repository: Arc<Repository>,
     trees: Arc<Trees>,
-    packs: HashMap<PackId, Arc<[ChunkId]>>,
+    packs: HashMap<PackId, Arc<[Held]>>,
+    /// In how many packs a chunk lies by itself.
     holders: HashMap<ChunkId, u32>,
+    /// Copies in blocks with bases, with these.
+    with_bases: HashMap<ChunkId, Vec<Copy>>,
     /// Confirmed snapshots that nobody forgets.
     needed: BTreeMap<SnapshotId, Arc<Tree>>,
     /// Names of snapshots that will never be.
@@ -52,6 +63,7 @@ impl Ledger {
             trees: Arc::clone(trees),
             packs: HashMap::new(),
             holders: HashMap::new(),
+            with_bases: HashMap::new(),
             needed: BTreeMap::new(),
             given_up: 0,
         };
@@ -80,11 +92,16 @@ impl Ledger {
     ) -> Result<(), String> {
         match name.kind {
             ObjectKind::Pack => {
-                let chunks: Arc<[ChunkId]> = self.footer(name, bytes).into();
-                for chunk in chunks.iter() {
-                    *self.holders.entry(*chunk).or_default() += 1;
+                let (pack, chunks) = (PackId(name.id), self.footer(name, bytes));
+                for (chunk, bases) in &chunks {
+                    if bases.is_empty() {
+                        *self.holders.entry(*chunk).or_default() += 1;
+                    } else {
+                        let copies = self.with_bases.entry(*chunk).or_default();
+                        copies.push((pack, Arc::clone(bases)));
+                    }
                 }
-                self.packs.insert(PackId(name.id), chunks);
+                self.packs.insert(pack, chunks.into());
             }
             ObjectKind::Session => {
                 let session: Session = self.record(name, ObjectType::Session, bytes);
@@ -105,7 +122,7 @@ impl Ledger {
                 if expected.is_some_and(|version| version != tree.version) {
                     return Err(format!("{name} holds another version than was taken"));
                 }
-                if let Some(lost) = tree.chunks.iter().find(|id| !self.holders.contains_key(id)) {
+                if let Some(lost) = tree.chunks.iter().find(|id| !self.is_held(id)) {
                     return Err(format!(
                         "{name} was confirmed, and its chunk {lost} is in no pack"
                     ));
@@ -121,12 +138,25 @@ impl Ledger {
     pub(super) fn went(&mut self, name: ObjectName) -> Result<(), String> {
         match name.kind {
             ObjectKind::Pack => {
-                let chunks = self.packs.remove(&PackId(name.id)).unwrap_or_default();
-                for chunk in chunks.iter() {
-                    let Some(holders) = self.holders.get_mut(chunk) else { continue };
-                    *holders -= 1;
-                    if *holders == 0 {
-                        self.holders.remove(chunk);
+                let pack = PackId(name.id);
+                let chunks = self.packs.remove(&pack).unwrap_or_default();
+                let mut gone = HashSet::new();
+                for (chunk, bases) in chunks.iter() {
+                    if !bases.is_empty() {
+                        let copies = self.with_bases.get_mut(chunk).unwrap();
+                        copies.retain(|(other, _)| *other != pack);
+                    } else if let Some(holders) = self.holders.get_mut(chunk) {
+                        *holders -= 1;
+                        if *holders == 0 {
+                            self.holders.remove(chunk);
+                        }
+                    }
+                    gone.insert(*chunk);
+                }
+                let lacks = |(_, bases): &Copy| bases.iter().any(|base| gone.contains(base));
+                let lacking = self.with_bases.iter().filter(|(_, copies)| copies.iter().any(lacks));
+                for chunk in gone.iter().chain(lacking.map(|(chunk, _)| chunk)) {
+                    if !self.is_held(chunk) {
                         self.not_needed(name, chunk)?;
                     }
                 }
@@ -137,6 +167,14 @@ impl Ledger {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether a chunk can be read.
+    fn is_held(&self, chunk: &ChunkId) -> bool {
+        let whole = |(_, bases): &Copy| bases.iter().all(|base| self.holders.contains_key(base));
+        let with_bases = self.with_bases.get(chunk);
+        self.holders.contains_key(chunk)
+            || with_bases.is_some_and(|copies| copies.iter().any(whole))
     }
 
     fn not_needed(&self, pack: ObjectName, chunk: &ChunkId) -> Result<(), String> {
@@ -150,8 +188,14 @@ impl Ledger {
 
     /// A pack of which nothing is needed.
     pub(super) fn garbage(&self) -> Option<PackId> {
-        let needed = |chunk: &ChunkId| self.needed.values().any(|tree| tree.chunks.contains(chunk));
-        let useless = |(_, chunks): &(&PackId, &Arc<[ChunkId]>)| !chunks.iter().any(needed);
+        let mut needed = HashSet::new();
+        for chunk in self.needed.values().flat_map(|tree| &tree.chunks) {
+            needed.insert(*chunk);
+            let copies = self.with_bases.get(chunk).into_iter().flatten();
+            needed.extend(copies.flat_map(|(_, bases)| bases.iter().copied()));
+        }
+        let needed = |(chunk, _): &Held| needed.contains(chunk);
+        let useless = |(_, chunks): &(&PackId, &Arc<[Held]>)| !chunks.iter().any(needed);
         self.packs.iter().find(useless).map(|(pack, _)| *pack)
     }
 
@@ -172,16 +216,7 @@ impl Ledger {
         repository.load_index().unwrap();
         let incomplete = |error| format!("snapshots/{} is not whole: {error}", snapshot.id);
         let version = sources::read_back(&repository, snapshot).map_err(incomplete)?;
-        let mut reach = Reach::new(&repository);
-        reach.walk(&snapshot.root).map_err(incomplete)?;
-        let mut chunks = HashSet::new();
-        for pack in reach.counted_on() {
-            let footer = repository.index().pack_footer(pack).unwrap().unwrap();
-            let live = reach.live(pack).unwrap();
-            let all = footer.footer.chunks.iter().zip(0u32..);
-            chunks.extend(all.filter(|(_, at)| live.contains(*at)).map(|(chunk, _)| chunk.id));
-        }
-        chunks.extend(reach.stranded().map(|(_, id)| id));
+        let chunks = chunks_of(&repository, snapshot.root).map_err(incomplete)?;
         let tree = Arc::new(Tree { version, chunks });
         let mut trees = self.trees();
         if trees.len() >= TREES_KEPT {
@@ -214,7 +249,7 @@ impl Ledger {
         decode("record", &body).ok()
     }
 
-    fn footer(&self, name: ObjectName, bytes: &[u8]) -> Vec<ChunkId> {
+    fn footer(&self, name: ObjectName, bytes: &[u8]) -> Vec<Held> {
         let (rest, trailer) = bytes.split_at(bytes.len() - TRAILER_LEN);
         let len = Trailer::decode(trailer).unwrap().footer_len;
         let mut footer = rest[rest.len() - usize::try_from(len).unwrap()..].to_vec();
@@ -223,8 +258,54 @@ impl Ledger {
         let (kind, header) = (ObjectType::Pack, &bytes[..HEADER_LEN]);
         let sealer = ObjectSealer::for_opening(keys, id, sealing, kind, &name.id, header).unwrap();
         sealer.open(PartKind::Footer, FOOTER_SLOT, &mut footer).unwrap();
-        Footer::decode(&footer).unwrap().chunks.iter().map(|chunk| chunk.id).collect()
+        let footer = Footer::decode(&footer).unwrap();
+        let chunks = footer.blocks.iter().flat_map(|block| {
+            let bases: Arc<[ChunkId]> = footer.bases_of(block).into();
+            footer.chunks_of(block).iter().map(move |chunk| (chunk.id, Arc::clone(&bases)))
+        });
+        chunks.collect()
     }
+}
+
+/// All chunks of a tree, pages too.
+fn chunks_of(repository: &Repository, root: ChunkId) -> Result<HashSet<ChunkId>, RepositoryError> {
+    let mut reader = PageReader::new(repository);
+    let mut chunks = HashSet::new();
+    let (mut pages, mut lists) = (vec![root], Vec::new());
+    let content = |content: &Content, lists: &mut Vec<ChunkId>| match content {
+        Content::Empty | Content::Inline(_) => Vec::new(),
+        Content::Items(items) => items.clone(),
+        Content::Paged { root, .. } => {
+            lists.push(*root);
+            Vec::new()
+        }
+    };
+    let mut items = Vec::new();
+    while let Some(id) = pages.pop() {
+        chunks.insert(id);
+        match reader.page(&id)? {
+            Page::Upper(upper) => pages.extend(upper.children.iter().map(|child| child.id)),
+            Page::Leaf(leaf) => {
+                for at in 0..leaf.len() {
+                    items.extend(content(leaf.content(at), &mut lists));
+                }
+            }
+        }
+    }
+    while let Some(id) = lists.pop() {
+        chunks.insert(id);
+        match reader.content_page(&id)? {
+            ContentPage::Items(more) => items.extend(more),
+            ContentPage::Children { children, .. } => {
+                lists.extend(children.iter().map(|child| child.id));
+            }
+        }
+    }
+    chunks.extend(items.iter().filter_map(|item| match item {
+        ContentItem::Chunk { id, .. } => Some(*id),
+        ContentItem::Hole { .. } => None,
+    }));
+    Ok(chunks)
 }
 
 /// Opens a repository that nobody else uses.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use gabion::format::snapshot::Snapshot;
+use gabion::ops::snapshot::{StreamInput, StreamSource};
 use gabion::repo::{Repository, RepositoryError};
 use gabion::source::exclude::{Excludes, ExcludesBuilder};
 
@@ -68,6 +69,23 @@ fn all_files() -> Files {
     items.chain(common).collect()
 }
 
+/// The name of the stream that every version has.
+const STREAM: &str = "db";
+
+/// What the stream gives: a dump in which some rows are as the items' forms say.
+pub(super) fn stream(version: Version) -> Vec<u8> {
+    let mut dump = noise(9000, 50);
+    for (item, form) in VERSIONS[version].iter().enumerate().rev() {
+        let at = 1200 * (item + 1);
+        match form {
+            0 => {}
+            9 => drop(dump.drain(at..at + 50)),
+            _ => drop(dump.splice(at..at + 40, noise(40, 60 + item as u64))),
+        }
+    }
+    dump
+}
+
 /// The folder.
 pub(super) fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
@@ -114,6 +132,12 @@ pub(super) fn excludes(version: Version) -> Excludes {
     all[version].clone()
 }
 
+/// The stream as a source.
+pub(super) fn stream_source(version: Version) -> StreamSource {
+    let dump = std::io::Cursor::new(stream(version));
+    StreamSource::new(STREAM, StreamInput::Reader(Box::new(dump)))
+}
+
 /// The tag that says of which version a snapshot is.
 pub(super) fn tag(version: Version) -> String {
     format!("v{version}")
@@ -129,7 +153,8 @@ pub(super) fn read_back(
     repository: &Repository,
     snapshot: &Snapshot,
 ) -> Result<Version, RepositoryError> {
-    let found = small::read_back(repository, snapshot)?;
+    let mut found = small::read_back(repository, snapshot)?;
+    let dump = found.remove(STREAM);
     let top = folder().strip_prefix("/").unwrap().to_str().unwrap();
     let below = |path: &String| Some(path.strip_prefix(top)?.strip_prefix('/')?.to_owned());
     let is_folder = |path: &str| path == "c";
@@ -139,7 +164,9 @@ pub(super) fn read_back(
         .filter(|(path, _)| !is_folder(path))
         .collect();
     let version = (0..VERSION_COUNT).find(|version| expected(*version) == found);
-    Ok(version.unwrap_or_else(|| panic!("no version looks like {:?}", found.keys())))
+    let version = version.unwrap_or_else(|| panic!("no version looks like {:?}", found.keys()));
+    assert!(dump == Some(stream(version)), "the stream is not that of version {version}");
+    Ok(version)
 }
 
 fn expected(version: Version) -> Files {
