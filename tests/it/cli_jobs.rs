@@ -341,3 +341,16 @@ fn a_stream_of_every_night_is_neither_new_nor_gone() {
     let without = run(&[]);
     assert!(without.contains(" changed, 1 removed"), "{without}");
 }
+
+#[test]
+fn a_job_that_gets_other_sources_says_so_once() {
+    let sandbox = with_jobs(FILES);
+    let quiet = || job(&sandbox, &["--quiet", "run", "files"]).run().success();
+    quiet().silent();
+    configure(&sandbox, "[job.files]\npaths = [\"TOP/home\"]\n");
+    quiet().says("files: its last snapshot was of ").says("/src on ").says("different names");
+    quiet().silent();
+    configure(&sandbox, "[job.files]\npaths = [\"TOP/home\"]\nhost = \"other\"\n");
+    quiet().says("files: its last snapshot was of ");
+    quiet().silent();
+}

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use gabion::format::path::printable;
 use gabion::format::snapshot::Snapshot;
 use gabion::job::aiida::expand;
 use gabion::job::links::{LinkOut, follow};
@@ -78,7 +79,8 @@ impl Run<'_> {
         };
         let summary = gabion::job::run::run(&opened.repository, job, options)?;
         let (mut trouble, mut checked, mut verified_from) = (Vec::new(), None, None);
-        if summary.snapshot.is_some() {
+        if let Some(taken) = &summary.snapshot {
+            self.compare_sources(&opened.repository, taken)?;
             trouble.extend(self.keep(&opened.repository, &summary).err());
             match self.verify(&opened.repository, &mut verified_from) {
                 Ok(read) => checked = read,
@@ -88,6 +90,23 @@ impl Run<'_> {
         }
         self.session.console.finish();
         Ok(Taken { summary, trouble, checked, verified_from, links_out: left.len() })
+    }
+
+    /// Says when the job's last snapshot was of another machine or other paths: a copied
+    /// configuration, most often. Said once, since the next run has this one behind it.
+    fn compare_sources(&self, repository: &Repository, taken: &Snapshot) -> Result<(), Failure> {
+        let (snapshots, _) = repository.snapshots()?;
+        let of_job = |found: &&Snapshot| found.job == taken.job && found.id != taken.id;
+        let Some(last) = snapshots.iter().rev().find(of_job) else { return Ok(()) };
+        if last.host == taken.host && last.paths == taken.paths {
+            return Ok(());
+        }
+        let paths: Vec<String> = last.paths.iter().map(|path| printable(&path.0)).collect();
+        let (name, host) = (&self.job.name, printable(last.host.as_bytes()));
+        let message = format!("{name}: its last snapshot was of {} on {host}", paths.join(", "));
+        let hint = "if two machines share the repository, give their jobs different names";
+        let _ = Failure::new(Exit::Failed, message).hint(hint).report();
+        Ok(())
     }
 
     /// Forgets what the job's policy does not keep, now that there is a new snapshot, and gives
