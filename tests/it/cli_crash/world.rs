@@ -21,9 +21,12 @@ pub(super) enum Deed {
     Prune,
     AddKey,
     RemoveKey,
+    /// Of a configuration of which one copy is left, and packs that no index segment lists.
+    Repair,
+    Check,
 }
 
-pub(super) const DEEDS: [Deed; 7] = [
+pub(super) const DEEDS: [Deed; 9] = [
     Deed::Init,
     Deed::Snapshot,
     Deed::Forget,
@@ -31,6 +34,8 @@ pub(super) const DEEDS: [Deed; 7] = [
     Deed::Prune,
     Deed::AddKey,
     Deed::RemoveKey,
+    Deed::Repair,
+    Deed::Check,
 ];
 
 /// What came of a deed.
@@ -98,6 +103,8 @@ impl World {
             Deed::Prune => vec!["prune", "--max-unused", "0%"],
             Deed::AddKey => vec!["key", "add", "--new-key-file", &third],
             Deed::RemoveKey => vec!["key", "remove", &self.second_slot],
+            Deed::Repair => vec!["repair", "--read-data"],
+            Deed::Check => vec!["check", "--read-data"],
         };
         let round = if deed == Deed::Forget { 2 } else { 3 };
         let named =
@@ -115,6 +122,9 @@ impl World {
             if deed != Deed::Init {
                 aftermath::copy_folder(&self.sandbox.path(format!("{name}.before")), &path);
             }
+        }
+        if deed == Deed::Repair {
+            self.sandbox.shell("rm repository/config repository/index/*").run().success();
         }
         let third = self.sandbox.path("third");
         if third.exists() {
@@ -193,7 +203,7 @@ impl World {
             has_ended: |_| true,
             unfinished: match deed {
                 _ if met.code == Some(0) => None,
-                Deed::Init => Some(Unfinished::Init),
+                Deed::Init | Deed::Repair => Some(Unfinished::Init),
                 Deed::AddKey | Deed::RemoveKey => Some(Unfinished::Key),
                 _ => None,
             },
