@@ -9,6 +9,7 @@ use gabion::ops::cat::cat;
 use gabion::ops::check::ReadData;
 use gabion::ops::prune::{PruneOptions, PruneSummary, prune};
 use gabion::ops::restore::{RestoreOptions, restore};
+use gabion::ops::snapshot::{SnapshotOptions, snapshot};
 use gabion::repo::{Repository, Unlock};
 use gabion::storage::{MemoryStorage, Storage};
 use gabion::target::MetadataPolicy;
@@ -145,4 +146,40 @@ fn a_check_of_all_data_beside_a_prune_that_moves_packs_finds_nothing() {
         assert_eq!(checked(repository, ReadData::All).problems, 0, "at call {at}");
     });
     assert!(calls > 15, "{calls} calls");
+}
+
+/// Found by the simulator: the one that came later lies in packs that were not listed.
+#[test]
+fn a_snapshot_beside_another_of_the_same_sources_succeeds() {
+    static SOURCE: std::sync::OnceLock<tempfile::TempDir> = std::sync::OnceLock::new();
+    fn how() -> SnapshotOptions {
+        let paths = vec![SOURCE.get().unwrap().path().canonicalize().unwrap()];
+        SnapshotOptions { paths, threads: 1, ..crate::snapshot_op::options() }
+    }
+    #[expect(clippy::disallowed_methods, reason = "tests lay out sources by hand")]
+    let source = SOURCE.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        (0..9)
+            .for_each(|n| std::fs::write(folder.path().join(n.to_string()), noise(99, n)).unwrap());
+        folder
+    });
+    assert!(source.path().exists());
+    let mut at = 1;
+    loop {
+        let storage = MemoryStorage::new();
+        Repository::init(&storage, "here", &options(Unlock::Nothing)).unwrap();
+        let place = FailAt::meddling(storage.clone(), at, |storage| {
+            snapshot(&open_plain(storage), how()).unwrap();
+        });
+        let shared: Arc<dyn Storage> = Arc::new(place.clone());
+        let opened = Repository::open(shared, "here", &Unlock::Nothing, None, Arc::new(()));
+        let taken = snapshot(&Arc::new(opened.unwrap()), how());
+        taken.unwrap_or_else(|error| panic!("at call {at}: {error}"));
+        assert_eq!(checked(&open_plain(&storage), ReadData::All).problems, 0, "at call {at}");
+        if !place.has_failed() {
+            break;
+        }
+        at += 1;
+    }
+    assert!(at > 25, "{at} calls");
 }

@@ -2,6 +2,7 @@
 //! folder, never in the repository. Lost, damaged, stale or foreign, it is set aside and made anew.
 
 mod bases;
+mod cache_folder;
 mod catalogue;
 mod footers;
 mod id_map;
@@ -10,10 +11,10 @@ mod run;
 mod runs;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bases::Bases;
+pub use cache_folder::CacheFolder;
 use catalogue::{Catalogue, CatalogueError, PackRow};
 use footers::FooterCache;
 pub use footers::PackFooter;
@@ -61,32 +62,6 @@ pub struct NewPack {
     pub encoded: Vec<u8>,
     /// Its footer.
     pub footer: Footer,
-}
-
-/// Where the index keeps its files.
-#[derive(Debug, Clone)]
-pub struct CacheFolder(PathBuf);
-
-impl CacheFolder {
-    /// The folder of one repository below the cache folder `base`. SQLite's locks do not work on
-    /// network file systems; the caller passes none then and lives with an index in memory.
-    pub fn new(base: &Path, repository: RepositoryId) -> Self {
-        Self(base.join(repository.to_string()))
-    }
-
-    /// The folder's path.
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// Makes the folder, for its owner only, if it is not there.
-    ///
-    /// # Errors
-    /// When it cannot be made.
-    pub fn make(&self) -> std::io::Result<()> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)
-    }
 }
 
 /// The index of one repository.

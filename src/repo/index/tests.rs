@@ -1,5 +1,7 @@
 //! Tests of the index as a whole.
 
+use std::path::Path;
+
 use super::*;
 use crate::format::pack::FooterChunk;
 
