@@ -102,14 +102,14 @@ fn newer_config(storage: &MemoryStorage, name: ObjectName, from: &str, to: &str)
 fn a_newer_format_and_an_unknown_feature_are_refused_by_name() {
     for (from, to) in [
         ("\"format-version\":1", "\"format-version\":2"),
-        ("\"required-features\":[]", "\"required-features\":[\"delta\"]"),
+        ("\"required-features\":[]", "\"required-features\":[\"magic\"]"),
     ] {
         let storage = plain();
         newer_config(&storage, ObjectName::CONFIG, from, to);
         let error = open(&storage, &Unlock::Nothing, None, Arc::new(())).unwrap_err();
         match error {
             RepositoryError::Config(ConfigError::NewerFormat { found: 2, supported: 1 }) => {}
-            RepositoryError::Config(ConfigError::UnknownFeature(name)) => assert_eq!(name, "delta"),
+            RepositoryError::Config(ConfigError::UnknownFeature(name)) => assert_eq!(name, "magic"),
             other => panic!("{other:?}"),
         }
     }
