@@ -15,7 +15,7 @@
 //! holds a handle of each file system, so that it cannot go away and come back unseen.
 //!
 //! **What the kernel does not tell** is found otherwise: files that a process has mapped for
-//! writing, and those behind loop devices, count as changed ([`unseen`]). Network file systems are
+//! writing, and those behind loop devices, count as changed (`unseen`). Network file systems are
 //! refused, since others change them.
 //!
 //! The process keeps folders as the kernel names them, by handles; what they are called is asked
