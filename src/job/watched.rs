@@ -27,13 +27,14 @@ pub fn watched(
     one_file_system: bool,
 ) -> Watched {
     #[cfg(target_os = "linux")]
-    let begun = crate::watch::begin(socket, repository.id(), paths, one_file_system);
+    let begun = crate::watch::begin(socket, repository.id(), paths, one_file_system)
+        .map_err(crate::watch::words);
     #[cfg(not(target_os = "linux"))]
     let begun = {
         let _ = (socket, repository, paths, one_file_system);
-        Err(std::io::Error::other("on this system nothing can be watched"))
+        Err("on this system nothing can be watched".to_owned())
     };
-    Watched(begun.map(Arc::new).map_err(|error| words(&error)))
+    Watched(begun.map(Arc::new))
 }
 
 impl Watched {
@@ -70,13 +71,5 @@ impl Watched {
         }
         #[cfg(not(target_os = "linux"))]
         let _ = (begun, snapshot, repository);
-    }
-}
-
-/// An error with its cause.
-fn words(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
     }
 }

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use super::folders::{self, Whereabouts};
 use super::mounts::{self, Mount};
 use super::wire::{Answer, FolderLine, Request, Status, Watched, connect, read_line, write_line};
-use super::{FileSystemId, WatchError, unseen};
+use super::{FileSystemId, WatchError, unseen, words};
 use crate::id::{RepositoryId, SessionId, SnapshotId};
 
 /// The part of a snapshot in which changes are told, from before its walk until it is confirmed.
@@ -117,14 +117,6 @@ fn ask(socket: &Path, request: &Request) -> Result<(Answer, BufReader<UnixStream
     let mut from = BufReader::new(stream);
     let answer = read_line(&mut from).map_err(io)?;
     answer.map(|answer| (answer, from)).ok_or_else(|| WatchError::NotUnderstood(socket.to_owned()))
-}
-
-/// An error with its cause.
-fn words(error: impl std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
 }
 
 /// What a snapshot is taken of.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::{FileSystemId, Item};
 use crate::id::SnapshotId;
 
-/// Names that are kept, in all epochs together: about 200 MB. Beyond it everything is forgotten.
+/// Names that are kept, in all epochs together. Beyond it everything is forgotten.
 const MAX_NAMES: usize = 2_000_000;
 /// Series of snapshots that are remembered.
 const MAX_SERIES: usize = 256;
@@ -21,7 +21,7 @@ pub(super) struct Folder {
 }
 
 /// Names in one folder.
-type NameSet = HashSet<Box<[u8]>>;
+pub(super) type NameSet = HashSet<Box<[u8]>>;
 
 /// Names by folder.
 type Names = HashMap<Folder, NameSet>;
@@ -136,7 +136,7 @@ impl Ledger {
         &self,
         series: &str,
         snapshot: SnapshotId,
-    ) -> Result<(impl Iterator<Item = (&Folder, &NameSet)>, &str), String> {
+    ) -> Result<(impl Iterator<Item = (&Folder, &NameSet)> + Clone, &str), String> {
         let known = self.known.get(series).filter(|known| known.snapshot == snapshot);
         let Some(known) = known else {
             return Err(match &self.forgot_because {

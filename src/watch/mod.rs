@@ -91,5 +91,14 @@ impl WatchError {
     }
 }
 
+/// An error with its cause.
+#[expect(clippy::needless_pass_by_value, reason = "what `map_err` gives")]
+pub(crate) fn words(error: WatchError) -> String {
+    match &error {
+        WatchError::Io { source, .. } => format!("{error}: {source}"),
+        _ => error.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -150,12 +150,14 @@ impl Server {
             }
             Request::Since { series, snapshot } => match self.ledger.since(&series, snapshot) {
                 Err(why) => write_line(&mut to, &Answer::Unknown { why }),
-                Ok((folders, mounts)) => {
-                    let lines: Vec<FolderLine> =
-                        folders.flat_map(|(folder, names)| FolderLine::of(folder, names)).collect();
-                    let (mounts, count) = (mounts.to_owned(), lines.len() as u64);
-                    write_line(&mut to, &Answer::Changes { mounts, lines: count })
-                        .and_then(|()| lines.iter().try_for_each(|line| write_line(&mut to, line)))
+                Ok((mut folders, mounts)) => {
+                    let lines = folders.clone().map(|(_, names)| FolderLine::count(names.len()));
+                    let answer = Answer::Changes { mounts: mounts.to_owned(), lines: lines.sum() };
+                    write_line(&mut to, &answer).and_then(|()| {
+                        folders.try_for_each(|(folder, names)| {
+                            FolderLine::write_all(&mut to, folder, names)
+                        })
+                    })
                 }
             },
             Request::Confirm { instance, epoch, series, snapshot, mounts } => {

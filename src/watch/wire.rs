@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::ledger::Folder;
+use super::ledger::{Folder, NameSet};
 use super::{FileSystemId, WatchError};
 use crate::format::snapshot::RawBytes;
 use crate::id::{SessionId, SnapshotId};
@@ -92,19 +92,28 @@ pub(super) struct FolderLine {
 }
 
 impl FolderLine {
-    /// The lines of a folder.
-    pub(super) fn of<'n>(
-        folder: &'n Folder,
-        names: impl IntoIterator<Item = &'n Box<[u8]>>,
-    ) -> Vec<Self> {
-        let names: Vec<RawBytes> = names.into_iter().map(|name| RawBytes(name.to_vec())).collect();
-        let line = |names: &[RawBytes]| Self {
-            filesystem: folder.filesystem,
-            kind: folder.kind,
-            handle: RawBytes(folder.handle.to_vec()),
-            names: names.to_vec(),
-        };
-        names.chunks(NAMES_OF_A_LINE).map(line).collect()
+    /// How many lines a folder takes in which so many names changed.
+    pub(super) fn count(names: usize) -> u64 {
+        names.div_ceil(NAMES_OF_A_LINE) as u64
+    }
+
+    /// Writes the lines of a folder.
+    pub(super) fn write_all(
+        to: &mut impl Write,
+        folder: &Folder,
+        names: &NameSet,
+    ) -> std::io::Result<()> {
+        let mut names = names.iter().map(|name| RawBytes(name.to_vec())).peekable();
+        while names.peek().is_some() {
+            let line = Self {
+                filesystem: folder.filesystem,
+                kind: folder.kind,
+                handle: RawBytes(folder.handle.to_vec()),
+                names: names.by_ref().take(NAMES_OF_A_LINE).collect(),
+            };
+            write_line(to, &line)?;
+        }
+        Ok(())
     }
 
     pub(super) fn into_parts(self) -> (Folder, Vec<RawBytes>) {

@@ -17,7 +17,6 @@ use gabion::ops::restore::{RestoreOptions, restore};
 use gabion::ops::snapshot::{SnapshotOptions, snapshot};
 use gabion::repo::{Repository, Unlock};
 use gabion::storage::LocalStorage;
-use gabion::target::MetadataPolicy;
 
 use super::small::noise;
 use super::support::Sandbox;
@@ -143,21 +142,10 @@ impl Aftermath<'_> {
         tree: &Tree,
     ) -> Result<(), String> {
         let target = self.scratch.join("restored");
-        let path = snapshot.paths[0].0.strip_prefix(b"/").unwrap().to_vec();
         let options = RestoreOptions {
-            snapshot: snapshot.clone(),
-            path: Some(path),
-            target: target.clone(),
-            include: Vec::new(),
-            exclude: Vec::new(),
-            overwrite: None,
-            delete: false,
-            dry_run: false,
             verify: false,
-            policy: MetadataPolicy::default(),
-            sync: false,
             threads: 1,
-            interrupted: Arc::default(),
+            ..crate::restore_op::options(snapshot, &target)
         };
         let done = restore(repository, options).map_err(|error| chain(&error))?;
         if done.problems > 0 {
@@ -214,7 +202,7 @@ fn now() -> Timestamp {
 }
 
 /// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

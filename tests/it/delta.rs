@@ -11,9 +11,8 @@ use gabion::format::snapshot::Snapshot;
 use gabion::id::{ChunkId, PackId};
 use gabion::ops::check::ReadData;
 use gabion::ops::prune::{PruneOptions, prune};
-use gabion::ops::snapshot::{Scope, SnapshotOptions, StreamInput, StreamSource, snapshot};
+use gabion::ops::snapshot::{SnapshotOptions, StreamInput, StreamSource, snapshot};
 use gabion::repo::{ChunkReader, PackClass, Repository, Unlock, Writer};
-use gabion::source::exclude::Excludes;
 use gabion::storage::{MemoryStorage, ObjectKind, ObjectName};
 use gabion::tree::Reach;
 
@@ -29,27 +28,11 @@ fn clock() -> Timestamp {
 fn take(storage: &MemoryStorage, dump: &[u8]) -> (Snapshot, u64) {
     let input = StreamInput::Reader(Box::new(std::io::Cursor::new(dump.to_vec())));
     let options = SnapshotOptions {
-        paths: Vec::new(),
         streams: vec![StreamSource::new("dump", input)],
-        stand_ins: Vec::new(),
-        allow_empty: false,
-        excludes: Excludes::default(),
-        allow_live_database: false,
-        one_file_system: false,
-        tags: Vec::new(),
-        host: "box".to_owned(),
-        identity: None,
-        user: "me".to_owned(),
-        job: None,
         time: clock(),
         clock,
-        force: false,
-        scope: Scope::Everything,
-        rate: None,
-        dry_run: false,
-        compression: 1,
         threads: 1,
-        interrupted: Arc::default(),
+        ..crate::snapshot_op::options()
     };
     let summary = snapshot(&open_plain(storage), options).unwrap();
     (summary.snapshot.unwrap(), summary.counts.stored_bytes)

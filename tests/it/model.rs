@@ -15,12 +15,10 @@ use gabion::ops::forget::{ForgetLimits, ForgetPlan};
 use gabion::ops::prune::{PruneOptions, prune};
 use gabion::ops::restore::{RestoreOptions, restore};
 use gabion::ops::retention::GroupBy;
-use gabion::ops::snapshot::{Scope, SnapshotOptions, StreamInput, StreamSource, snapshot};
+use gabion::ops::snapshot::{SnapshotOptions, StreamInput, StreamSource, snapshot};
 use gabion::ops::{OpError, find_snapshot};
 use gabion::repo::{Presence, Repository, Unlock};
-use gabion::source::exclude::Excludes;
 use gabion::storage::{MemoryStorage, ObjectKind, Storage};
-use gabion::target::MetadataPolicy;
 use proptest::prelude::*;
 
 use crate::small::{FailAt, Files, copy, noise, open_plain, read_back, tiny};
@@ -176,25 +174,8 @@ impl Compared {
         let options = SnapshotOptions {
             paths: vec![self.source()],
             streams: vec![StreamSource::new(DUMP, dump)],
-            stand_ins: Vec::new(),
-            allow_empty: false,
-            excludes: Excludes::default(),
-            allow_live_database: false,
-            one_file_system: false,
-            tags: Vec::new(),
-            host: "box".to_owned(),
-            identity: None,
-            user: "me".to_owned(),
-            job: None,
-            time: clock(),
-            clock,
-            force: false,
-            scope: Scope::Everything,
-            rate: None,
-            dry_run: false,
-            compression: 1,
             threads: 1,
-            interrupted: Arc::default(),
+            ..crate::snapshot_op::options()
         };
         let taken = snapshot(repository, options)?.snapshot.unwrap();
         self.snapshots.insert(taken.id, (self.files.clone(), self.dump.clone()));
@@ -234,22 +215,8 @@ impl Compared {
     fn restore(&self, repository: &Arc<Repository>, id: SnapshotId) -> Result<(), OpError> {
         let snapshot = find_snapshot(repository, &id.to_string())?;
         let target = self.folder.path().join("target");
-        let path = self.source().strip_prefix("/").unwrap().as_os_str().as_encoded_bytes().to_vec();
-        let options = RestoreOptions {
-            snapshot,
-            path: Some(path),
-            target: target.clone(),
-            include: Vec::new(),
-            exclude: Vec::new(),
-            overwrite: None,
-            delete: false,
-            dry_run: false,
-            verify: true,
-            policy: MetadataPolicy::default(),
-            sync: false,
-            threads: 1,
-            interrupted: Arc::default(),
-        };
+        let options = crate::restore_op::options(&snapshot, &target);
+        let options = RestoreOptions { threads: 1, ..options };
         let restored = restore(repository, options).map(|summary| summary.problems);
         let found = if restored.is_ok() { files_below(&target) } else { Files::new() };
         let _ = std::fs::remove_dir_all(&target);

@@ -12,7 +12,6 @@ use gabion::ops::restore::{RestoreOptions, restore};
 use gabion::ops::snapshot::{SnapshotOptions, snapshot};
 use gabion::repo::{Repository, Unlock};
 use gabion::storage::{MemoryStorage, Storage};
-use gabion::target::MetadataPolicy;
 
 use crate::small::{FailAt, Files, copy, files, noise, open_plain, options, problems, take};
 use crate::specimen::checked;
@@ -102,21 +101,8 @@ fn a_restore_beside_a_prune_that_moves_its_packs_is_whole() {
     let calls = beside_a_prune(|repository, taken, kept, at| {
         repository.load_index().unwrap();
         let target = folder.path().join(at.to_string());
-        let options = RestoreOptions {
-            snapshot: taken.clone(),
-            path: None,
-            target: target.clone(),
-            include: Vec::new(),
-            exclude: Vec::new(),
-            overwrite: None,
-            delete: false,
-            dry_run: false,
-            verify: true,
-            policy: MetadataPolicy::default(),
-            sync: false,
-            threads: 1,
-            interrupted: Arc::default(),
-        };
+        let options =
+            RestoreOptions { path: None, threads: 1, ..crate::restore_op::options(taken, &target) };
         let summary = restore(repository, options).unwrap();
         assert_eq!(summary.problems, 0, "at call {at}");
         for (path, bytes) in kept {

@@ -180,7 +180,8 @@ fn with_attributes(target: &TargetFolder, policy: &MetadataPolicy) {
     }
 }
 
-fn options(snapshot: &Snapshot, target: &Path) -> RestoreOptions {
+/// Restores the only source into `target`.
+pub(crate) fn options(snapshot: &Snapshot, target: &Path) -> RestoreOptions {
     RestoreOptions {
         snapshot: snapshot.clone(),
         path: Some(snapshot.paths[0].0.strip_prefix(b"/").unwrap().to_vec()),

@@ -14,7 +14,7 @@ use gabion::ops::check::{CheckOptions, ReadData, check};
 use gabion::ops::forget::{ForgetLimits, ForgetPlan};
 use gabion::ops::prune::{PruneOptions, prune};
 use gabion::ops::retention::GroupBy;
-use gabion::ops::snapshot::{Scope, SnapshotOptions, snapshot};
+use gabion::ops::snapshot::{SnapshotOptions, snapshot};
 use gabion::repo::{Presence, Repository, Unlock};
 
 use super::place::Place;
@@ -134,7 +134,7 @@ impl Client {
     fn attempt(&self, task: Task, life: u64) -> Outcome {
         let recorder = Arc::new(Recorder::default());
         let result = self.run(task, life, &recorder);
-        let error = result.err().map(|error| words(&error));
+        let error = result.err().map(|error| crate::aftermath::chain(&error));
         self.world.lock().say(|| {
             let ended = error.as_deref().unwrap_or("done");
             format!("      client {} {task:?}: {ended}", self.number)
@@ -224,25 +224,14 @@ impl Client {
         SnapshotOptions {
             paths: vec![sources::folder().to_owned()],
             streams: vec![sources::stream_source(version)],
-            stand_ins: Vec::new(),
-            allow_empty: false,
             excludes: sources::excludes(version),
-            allow_live_database: false,
-            one_file_system: false,
             tags: vec![sources::tag(version)],
             host: self.host.clone(),
             identity: self.identity(life),
-            user: "me".to_owned(),
-            job: None,
             time: clock(),
             clock,
-            force: false,
-            scope: Scope::Everything,
-            rate: None,
-            dry_run: false,
-            compression: 1,
             threads: 1,
-            interrupted: Arc::default(),
+            ..crate::snapshot_op::options()
         }
     }
 
@@ -253,15 +242,4 @@ impl Client {
             ..PruneOptions::new(self.host.clone(), clock, 1)
         }
     }
-}
-
-/// An error with its causes.
-fn words(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
 }
