@@ -44,11 +44,9 @@ fn all_restores(sandbox: &Sandbox, snapshots: usize) {
 #[test]
 fn whichever_packs_are_gone_the_next_snapshot_stores_again_what_the_files_still_have() {
     // The longest pack has content, the others have pages or little.
-    for which in [
-        "head -1 packs-of-the-data",
-        "tail -1 packs-of-the-data",
-        "ls repository/packs/*/*",
-    ] {
+    for which in
+        ["head -1 packs-of-the-data", "tail -1 packs-of-the-data", "ls repository/packs/*/*"]
+    {
         let sandbox = made();
         assert_eq!(taken(&sandbox, &[]), (String::new(), 0), "nothing is lost");
         sandbox.shell(&format!("rm $({which})")).run().success();

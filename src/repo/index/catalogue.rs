@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 
+use super::known::PackToKnow;
 use crate::id::{PackId, RepositoryId, SegmentId};
 
 const SCHEMA_VERSION: u32 = 2;
@@ -76,19 +77,16 @@ impl std::fmt::Debug for Catalogue {
 }
 
 impl Catalogue {
-    /// Opens the catalogue at `path`, or makes it; without a path it lives in memory.
+    /// Opens the catalogue at `path`, or makes it.
     pub(super) fn open(
-        path: Option<&Path>,
+        path: &Path,
         repository: RepositoryId,
         check_key: &[u8; 32],
     ) -> Result<Self, CatalogueError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let db = match path {
-            Some(path) => Connection::open_with_flags(path, flags)?,
-            None => Connection::open_in_memory()?,
-        };
+        let db = Connection::open_with_flags(path, flags)?;
         db.busy_timeout(std::time::Duration::from_millis(BUSY_TIMEOUT_MS))?;
         // The catalogue is derived: after a power failure an older state is as good as none lost.
         db.pragma_update(None, "journal_mode", "WAL")?;
@@ -179,7 +177,7 @@ impl Catalogue {
     pub(super) fn add(
         &mut self,
         segment: Option<(SegmentId, &[PackId])>,
-        packs: &[(PackId, u64, u32, &[u8])],
+        packs: &[PackToKnow<'_>],
     ) -> Result<Vec<PackRow>, CatalogueError> {
         let checks: Vec<[u8; 32]> =
             packs.iter().map(|(id, len, _, footer)| self.check_value(id, *len, footer)).collect();

@@ -6,6 +6,7 @@ mod cache_folder;
 mod catalogue;
 mod footers;
 mod id_map;
+mod known;
 mod recent;
 mod run;
 mod runs;
@@ -15,10 +16,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bases::Bases;
 pub use cache_folder::CacheFolder;
-use catalogue::{Catalogue, CatalogueError, PackRow};
+use catalogue::{CatalogueError, PackRow};
 use footers::FooterCache;
 pub use footers::PackFooter;
 pub use id_map::{IdHasher, IdMap, IdSet};
+use known::{Known, PackToKnow};
 use recent::Recent;
 use run::Place;
 use runs::Runs;
@@ -67,7 +69,7 @@ pub struct NewPack {
 /// The index of one repository.
 #[derive(Debug)]
 pub struct Index {
-    catalogue: Mutex<Catalogue>,
+    known: Mutex<Known>,
     folder: Option<CacheFolder>,
     packs: BTreeMap<u32, PackRow>,
     numbers: HashMap<PackId, u32>,
@@ -117,14 +119,14 @@ impl Index {
             folder.make()?;
         }
         let path = folder.as_ref().map(|folder| folder.path().join("index.sqlite"));
-        let catalogue = Catalogue::open(path.as_deref(), repository, check_key)?;
-        let packs = catalogue.packs()?;
-        let runs = match &folder {
-            Some(folder) => Runs::open(folder.path(), &catalogue)?,
-            None => Runs::default(),
+        let known = Known::open(path.as_deref(), repository, check_key)?;
+        let packs = known.packs()?;
+        let runs = match (&folder, &known) {
+            (Some(folder), Known::Kept(catalogue)) => Runs::open(folder.path(), catalogue)?,
+            _ => Runs::default(),
         };
         let mut index = Self {
-            catalogue: Mutex::new(catalogue),
+            known: Mutex::new(known),
             folder,
             numbers: packs.iter().map(|row| (row.id, row.no)).collect(),
             packs: packs.iter().map(|row| (row.no, *row)).collect(),
@@ -142,12 +144,12 @@ impl Index {
         Ok(index)
     }
 
-    fn catalogue(&self) -> std::sync::MutexGuard<'_, Catalogue> {
-        self.catalogue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read_footer(&self, row: &PackRow) -> Result<Footer, UnusableIndex> {
-        let bytes = self.catalogue().footer(row)?;
+        let bytes = self.known().footer(row)?;
         Footer::decode(&bytes).map_err(|error| UnusableIndex(error.to_string()))
     }
 
@@ -162,7 +164,7 @@ impl Index {
     /// # Errors
     /// When the catalogue cannot be read.
     pub fn segments(&self) -> Result<Vec<SegmentId>, UnusableIndex> {
-        Ok(self.catalogue().segments()?)
+        Ok(self.known().segments()?)
     }
 
     /// The packs it knows, with their lengths.
@@ -186,7 +188,7 @@ impl Index {
     /// # Errors
     /// When the catalogue cannot be read.
     pub fn lost_packs(&self) -> Result<Vec<PackId>, UnusableIndex> {
-        let mut lost = self.catalogue().listed()?;
+        let mut lost = self.known().listed()?;
         lost.retain(|pack| !self.numbers.contains_key(pack));
         Ok(lost)
     }
@@ -200,14 +202,14 @@ impl Index {
         segment: Option<(SegmentId, &[PackId])>,
         packs: &[NewPack],
     ) -> Result<(), UnusableIndex> {
-        let rows: Vec<(PackId, u64, u32, &[u8])> = packs
+        let rows: Vec<PackToKnow<'_>> = packs
             .iter()
             .map(|pack| {
                 let chunks = u32::try_from(pack.footer.chunks.len()).unwrap_or(u32::MAX);
                 (pack.id, pack.len, chunks, &pack.encoded[..])
             })
             .collect();
-        let rows = self.catalogue().add(segment, &rows)?;
+        let rows = self.known().add(segment, &rows)?;
         self.bases.ask_again();
         for (row, pack) in rows.iter().zip(packs) {
             self.numbers.insert(row.id, row.no);
@@ -227,9 +229,10 @@ impl Index {
         let folder = folder.path().to_owned();
         self.take_in_rows_of_others()?;
         let Some((&last_pack, _)) = self.packs.last_key_value() else { return Ok(()) };
-        let known = |no: u32| self.packs.contains_key(&no);
-        let mut catalogue = self.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.runs.spill(&folder, &mut catalogue, self.recent.entries(), last_pack, &known)? {
+        let is_known = |no: u32| self.packs.contains_key(&no);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Known::Kept(catalogue) = &mut *known else { return Ok(()) };
+        if self.runs.spill(&folder, catalogue, self.recent.entries(), last_pack, &is_known)? {
             self.recent = Recent::default();
         }
         Ok(())
@@ -238,7 +241,7 @@ impl Index {
     /// Takes in packs that another process added to the same catalogue: a run covers all packs up
     /// to its last one, and the next to open the catalogue relies on that.
     fn take_in_rows_of_others(&mut self) -> Result<(), UnusableIndex> {
-        let rows = self.catalogue().packs()?;
+        let rows = self.known().packs()?;
         self.bases.ask_again();
         let covered = self.runs.last_pack();
         for row in rows {
@@ -271,7 +274,7 @@ impl Index {
             let packs = &self.packs;
             self.recent.retain(|pack| packs.contains_key(&pack));
         }
-        Ok(self.catalogue().forget(&gone, segments)?)
+        Ok(self.known().forget(&gone, segments)?)
     }
 
     /// From now on no chunk of these packs counts as present for new snapshots: a pruner has
