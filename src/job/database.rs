@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+pub(super) use mariadb::is_mysqls;
 pub use mariadb::{MariadbPlace, mariadb_client, mariadb_has_tables};
 pub(super) use postgresql::database_argument;
 pub use postgresql::{ALL_OR_NOTHING, has_user_tables, psql};

@@ -87,7 +87,8 @@ pub(super) fn probe(server: &MariadbConfig, interrupted: &AtomicBool) -> Result<
         version = String::from_utf8_lossy(&answer).trim().to_owned();
     }
     let shown: Vec<String> = databases.iter().map(|name| printable(name.as_bytes())).collect();
-    Ok(format!("MariaDB {} ({})", printable(version.as_bytes()), shown.join(", ")))
+    let name = if is_mysqls(&version) { "MySQL" } else { "MariaDB" };
+    Ok(format!("{name} {} ({})", printable(version.as_bytes()), shown.join(", ")))
 }
 
 /// The first of two programs that is there, with its version: MariaDB renamed them, MySQL did not.
@@ -105,10 +106,10 @@ fn find<'a>(
     Ok((second, String::from_utf8_lossy(&found).trim().to_owned()))
 }
 
-/// Whether a version line is that of MySQL's own program, which lacks options of MariaDB's and has
-/// others.
-fn is_mysqls(version: &str) -> bool {
-    version.contains("MySQL") && !version.contains("MariaDB")
+/// Whether a version line is that of a program of MySQL's own, which lacks options of MariaDB's and
+/// has others. It need not have its name in it: Debian and Ubuntu put theirs there.
+pub(in crate::job) fn is_mysqls(version: &str) -> bool {
+    !version.contains("MariaDB")
 }
 
 fn connect(server: &MariadbConfig, name: &str) -> Program {

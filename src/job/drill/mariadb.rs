@@ -1,4 +1,4 @@
-//! A MariaDB server for one drill.
+//! A MariaDB or MySQL server for one drill.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -9,6 +9,7 @@ use rustix::process::Signal;
 
 use super::scratch::{self, Room, Scratch, failure, find, lines_of};
 use super::{Brought, Counted, Dump, Engine};
+use crate::job::database::is_mysqls;
 use crate::ops::OpError;
 use crate::ops::cat_into::{Frame, cat_into};
 
@@ -27,6 +28,10 @@ const OPTIONS: [&str; 8] = [
     "--max-allowed-packet=1G",
     "--skip-name-resolve",
 ];
+
+/// What MySQL's own server needs beside these, so that it leaves everything outside its folder
+/// alone.
+const MYSQL_OPTIONS: [&str; 2] = ["--mysqlx=OFF", "--secure-file-priv=NULL"];
 
 /// The server and its client.
 #[derive(Debug)]
@@ -47,24 +52,29 @@ impl Server {
         interrupted: Arc<AtomicBool>,
     ) -> Result<Self, OpError> {
         let folder = programs.as_deref();
-        let install = find(folder, &["mariadb-install-db", "mysql_install_db"]);
         let daemon = find(folder, &["mariadbd", "mysqld"]);
         let client = find(folder, &["mariadb", "mysql"]);
-        let (Some(install), Some(daemon), Some(client)) = (install, daemon, client) else {
-            return Err(failure(
-                "mariadb",
-                "the programs mariadb-install-db, mariadbd and mariadb are not on this machine: \
-                 install MariaDB's server, or say with `programs` in which folder they are",
-            ));
-        };
+        let (Some(daemon), Some(client)) = (daemon, client) else { return Err(not_here()) };
         let room = scratch.room("mariadb")?;
+        let mut version = room.command(&daemon);
+        version.arg("--version");
+        let is_mysqls = is_mysqls(&room.ask("mariadb", version, &interrupted)?);
         let data = format!("--datadir={}", room.path().join("data").display());
-        let mut make = room.command(&install);
-        make.args(["--no-defaults", "--auth-root-authentication-method=normal"]);
-        make.args(["--skip-test-db", "--innodb-flush-log-at-trx-commit=0", &data]);
+        let mut make = if is_mysqls {
+            let mut make = room.command(&daemon);
+            make.args(["--no-defaults", "--initialize-insecure"]).args(MYSQL_OPTIONS);
+            make
+        } else {
+            let install = find(folder, &["mariadb-install-db", "mysql_install_db"]);
+            let mut make = room.command(&install.ok_or_else(not_here)?);
+            make.args(["--no-defaults", "--auth-root-authentication-method=normal"]);
+            make.arg("--skip-test-db");
+            make
+        };
+        make.args(["--innodb-flush-log-at-trx-commit=0", &data]);
         room.ask("mariadb", make, &interrupted)?;
         let mut serve = room.command(&daemon);
-        serve.args(OPTIONS).arg(data);
+        serve.args(OPTIONS).args(if is_mysqls { &MYSQL_OPTIONS[..] } else { &[] }).arg(data);
         serve.arg(format!("--socket={}", room.path().join("socket").display()));
         serve.arg(format!("--pid-file={}", room.path().join("pid").display()));
         serve.arg(format!("--tmpdir={}", room.path().display()));
@@ -96,7 +106,8 @@ impl Server {
 
 impl Engine for Server {
     fn version(&self) -> String {
-        format!("MariaDB {}", self.version)
+        let name = if is_mysqls(&self.version) { "MySQL" } else { "MariaDB" };
+        format!("{name} {}", self.version)
     }
 
     fn restore(&mut self, dump: &Dump<'_>, database: &str) -> Result<Brought, OpError> {
@@ -159,6 +170,14 @@ impl Engine for Server {
     fn remove(&mut self, database: &str) -> Result<(), OpError> {
         self.ask("", &format!("DROP DATABASE {}", quoted(database)), false).map(drop)
     }
+}
+
+fn not_here() -> OpError {
+    failure(
+        "mariadb",
+        "the programs mariadb-install-db, mariadbd and mariadb (or MySQL's mysqld and mysql) are \
+         not on this machine: install the server, or say with `programs` in which folder they are",
+    )
 }
 
 fn connect(room: &Room, client: &std::path::Path) -> Command {

@@ -309,9 +309,10 @@ fn programs_of_mysql_itself_are_given_what_they_need() {
         let program = sandbox.write(format!("bin/{name}"), text);
         fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
     };
-    let mysql = "Ver 8.0.36 for Linux on x86_64 (MySQL Community Server - GPL)";
+    let options = " --no-tablespaces --set-gtid-purged=OFF";
     for (version, more) in [
-        (mysql, " --no-tablespaces --set-gtid-purged=OFF"),
+        ("Ver 8.0.36 for Linux on x86_64 (MySQL Community Server - GPL)", options),
+        ("Ver 9.7.4-2 for Linux on x86_64 ((Debian))", options),
         ("Ver 10.19 Distrib 10.5.23-MariaDB, for debian-linux-gnu (x86_64)", ""),
     ] {
         program("mysqldump", version);
