@@ -9,6 +9,7 @@ use gabion::format::entry::Timestamp;
 use gabion::format::snapshot::{Moment, Snapshot};
 use gabion::id::{ChunkId, SnapshotId};
 use gabion::ops::amend::{Amended, Amendment, amend};
+use gabion::ops::check::ReadData;
 use gabion::ops::forget::{ForgetLimits, ForgetPlan};
 use gabion::ops::retention::{GroupBy, Policy};
 use gabion::ops::{OpError, find_snapshot, replaced};
@@ -17,6 +18,7 @@ use gabion::storage::{MemoryStorage, ObjectKind, ObjectName, StorageErrorKind};
 use jiff::tz::TimeZone;
 
 use crate::small::{FailAt, Files, copy, files, noise, open, open_plain, options, read_back, take};
+use crate::specimen::checked;
 
 const DAY: u64 = 86_400;
 const FORCE: ForgetLimits = ForgetLimits { force: true, max_share_percent: 50 };
@@ -158,6 +160,31 @@ fn whichever_call_of_a_change_fails_one_record_is_there_and_the_next_change_heal
         }
     }
     assert!(left_both > 0, "no call left both");
+}
+
+/// Found by the simulator: half of the new record stayed, and `check` reported the other one.
+#[test]
+fn whichever_call_of_a_change_is_not_answered_there_is_nothing_to_report() {
+    let (original, _, taken) = of_days(10..11);
+    let old = taken[0].id.to_string();
+    let mut failed = 0;
+    for at in 1.. {
+        let storage = copy(&original);
+        let place = FailAt::unanswered(storage.clone(), at);
+        let opened = open(&place, &Unlock::Nothing, None, Arc::new(()));
+        let result = opened.map_err(OpError::from).and_then(|it| change(&it, &old, &pin()));
+        failed += u64::from(result.is_err());
+        let repository = open_plain(&storage);
+        assert_eq!(checked(&repository, ReadData::All).problems, 0, "call {at}");
+        change(&repository, &old, &pin()).unwrap();
+        let healed = repository.snapshots().unwrap().0;
+        assert!(healed.len() == 1 && healed[0].pinned, "call {at}: {healed:?}");
+        assert_eq!(read_back(&repository, &healed[0]).unwrap(), some_files(), "call {at}");
+        if !place.has_failed() {
+            break;
+        }
+    }
+    assert!(failed > 10, "{failed} changes failed");
 }
 
 #[test]

@@ -255,6 +255,8 @@ enum Then<S> {
     Die,
     /// Somebody else does something to the storage, and the call goes on.
     Meddle(fn(&S)),
+    /// It works, and its answer is lost.
+    Unanswered,
 }
 
 /// A storage whose n-th call, of whatever method, fails, or finds that somebody else was faster.
@@ -276,6 +278,11 @@ impl<S> FailAt<S> {
         Self { inner, calls: Arc::default(), at, then: Then::Die }
     }
 
+    /// One whose n-th call works, of which nobody hears.
+    pub(crate) fn unanswered(inner: S, at: u64) -> Self {
+        Self { inner, calls: Arc::default(), at, then: Then::Unanswered }
+    }
+
     /// One whose n-th call finds what `meddle` did directly before.
     pub(crate) fn meddling(inner: S, at: u64, meddle: fn(&S)) -> Self {
         Self { inner, calls: Arc::default(), at, then: Then::Meddle(meddle) }
@@ -286,16 +293,25 @@ impl<S> FailAt<S> {
         self.calls.load(Ordering::SeqCst) >= self.at
     }
 
-    fn call(&self, operation: &'static str, object: impl ToString) -> Result<(), StorageError> {
+    fn call<T>(
+        &self,
+        operation: &'static str,
+        object: impl ToString,
+        effect: impl FnOnce() -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         let failed = |kind| Err(StorageError::new(operation, object.to_string(), kind));
         match self.then {
             Then::Fail(kind) if call == self.at => return failed(kind),
             Then::Die if call >= self.at => return failed(StorageErrorKind::Other),
             Then::Meddle(meddle) if call == self.at => meddle(&self.inner),
+            Then::Unanswered if call == self.at => {
+                effect()?;
+                return failed(StorageErrorKind::Other);
+            }
             _ => {}
         }
-        Ok(())
+        effect()
     }
 }
 
@@ -306,8 +322,8 @@ struct FailingObject<S> {
 
 impl<S: Storage + Clone> PendingObject for FailingObject<S> {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
-        self.storage.call("append to", "an object")?;
-        self.inner.append(bytes)
+        let Self { inner, storage } = self;
+        storage.call("append to", "an object", || inner.append(bytes))
     }
 
     fn len(&self) -> u64 {
@@ -315,13 +331,13 @@ impl<S: Storage + Clone> PendingObject for FailingObject<S> {
     }
 
     fn read_back(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
-        self.storage.call("read", "an object")?;
-        self.inner.read_back(offset, buffer)
+        let Self { inner, storage } = self;
+        storage.call("read", "an object", || inner.read_back(offset, buffer))
     }
 
     fn publish(self: Box<Self>) -> Result<(), StorageError> {
-        self.storage.call("publish", "an object")?;
-        self.inner.publish()
+        let Self { inner, storage } = *self;
+        storage.call("publish", "an object", || inner.publish())
     }
 }
 
@@ -331,14 +347,12 @@ impl<S: Storage + Clone + 'static> Storage for FailAt<S> {
         name: ObjectName,
         expected_len: Option<u64>,
     ) -> Result<Box<dyn PendingObject>, StorageError> {
-        self.call("create", name)?;
-        let inner = self.inner.create(name, expected_len)?;
+        let inner = self.call("create", name, || self.inner.create(name, expected_len))?;
         Ok(Box::new(FailingObject { inner, storage: self.clone() }))
     }
 
     fn read(&self, name: ObjectName, limit: u64) -> Result<Vec<u8>, StorageError> {
-        self.call("read", name)?;
-        self.inner.read(name, limit)
+        self.call("read", name, || self.inner.read(name, limit))
     }
 
     fn read_range(
@@ -347,48 +361,39 @@ impl<S: Storage + Clone + 'static> Storage for FailAt<S> {
         offset: u64,
         buffer: &mut [u8],
     ) -> Result<(), StorageError> {
-        self.call("read", name)?;
-        self.inner.read_range(name, offset, buffer)
+        self.call("read", name, || self.inner.read_range(name, offset, buffer))
     }
 
     fn len(&self, name: ObjectName) -> Result<u64, StorageError> {
-        self.call("measure", name)?;
-        self.inner.len(name)
+        self.call("measure", name, || self.inner.len(name))
     }
 
     fn modified(&self, name: ObjectName) -> Result<SystemTime, StorageError> {
-        self.call("measure", name)?;
-        self.inner.modified(name)
+        self.call("measure", name, || self.inner.modified(name))
     }
 
     fn list(&self, kind: ObjectKind) -> Result<Listing, StorageError> {
-        self.call("list", format!("{kind:?}"))?;
-        self.inner.list(kind)
+        self.call("list", format!("{kind:?}"), || self.inner.list(kind))
     }
 
     fn delete(&self, name: ObjectName) -> Result<(), StorageError> {
-        self.call("delete", name)?;
-        self.inner.delete(name)
+        self.call("delete", name, || self.inner.delete(name))
     }
 
     fn set_aside(&self, name: ObjectName) -> Result<ObjectName, StorageError> {
-        self.call("set aside", name)?;
-        self.inner.set_aside(name)
+        self.call("set aside", name, || self.inner.set_aside(name))
     }
 
     fn swap(&self, one: ObjectName, other: ObjectName) -> Result<(), StorageError> {
-        self.call("exchange", one)?;
-        self.inner.swap(one, other)
+        self.call("exchange", one, || self.inner.swap(one, other))
     }
 
     fn verify_place(&self) -> Result<(), StorageError> {
-        self.call("find", "the place")?;
-        self.inner.verify_place()
+        self.call("find", "the place", || self.inner.verify_place())
     }
 
     fn sweep_abandoned(&self) -> Result<u64, StorageError> {
-        self.call("sweep", "the place")?;
-        self.inner.sweep_abandoned()
+        self.call("sweep", "the place", || self.inner.sweep_abandoned())
     }
 }
 
