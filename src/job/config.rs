@@ -18,7 +18,7 @@ pub(in crate::job) use notify::host_of;
 pub use notify::{Address, Notify, When};
 pub use presets::{AiidaConfig, DocumentConfig, IndexConfig, Secret};
 pub use sources::{sqlite_stream, stream_name};
-pub use values::{ELSEWHERE, duration_text, is_elsewhere, parse_duration};
+pub use values::{duration_text, parse_duration};
 
 use super::schedule::Schedule;
 use crate::format::path::printable;
@@ -57,8 +57,10 @@ impl Place {
 /// `[repository]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepositoryPlace {
-    /// Its folder, absolute.
-    pub url: PathBuf,
+    /// Where it is: an absolute folder, or one of another machine.
+    pub url: crate::storage::Place,
+    /// The shell command in place of `ssh`, if the file says so.
+    pub ssh_command: Option<String>,
     /// What opens it, if the file says so.
     pub key: Option<KeyPlace>,
 }

@@ -10,14 +10,17 @@ use super::config::{
     AiidaConfig, ConfigError, Configuration, Keep, KeyPlace, MountLinks, StreamConfig,
 };
 use super::schedule::Schedule;
+use crate::storage::Place;
 
 pub use found::{FoundAiida, FoundLinkahead, backup_folder, linkahead, pgpass_databases, profiles};
 
 /// What was answered: one repository and one job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answers {
-    /// The repository's folder.
-    pub repository: PathBuf,
+    /// Where the repository is.
+    pub repository: Place,
+    /// The shell command in place of `ssh`, if there is one.
+    pub ssh_command: Option<String>,
     /// What opens it; nothing for one that is not encrypted.
     pub key: Option<KeyPlace>,
     /// The job's name.

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 
+use super::listing::{Item, is_unused};
 use super::local_folder as handle;
 use super::local_pending::{PendingFile, put_in_place};
 use super::name::Folder;
@@ -46,7 +47,7 @@ impl LocalStorage {
             Err(error) => return Err(failed(error.into())),
         };
         let storage = Self::hold(&path).map_err(failed)?;
-        if !made && !storage.is_unused()? {
+        if !made && !is_unused(&storage)? {
             let kind = StorageErrorKind::AlreadyExists;
             return Err(StorageError::new("create", path.display(), kind));
         }
@@ -82,23 +83,6 @@ impl LocalStorage {
         let top = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
         let top = Arc::new(File::from(top));
         Ok(Self { path: path.to_owned(), top, folders: Mutex::default() })
-    }
-
-    /// There is nothing here but folders of gabion's with nothing in them, or with the key slots
-    /// of an `init` that was interrupted before there was a config: nothing was ever stored then.
-    fn is_unused(&self) -> Result<bool, StorageError> {
-        let slots = [ObjectKind::Key, ObjectKind::KeyCopy];
-        for kind in ObjectKind::ALL.into_iter().filter(|kind| !slots.contains(kind)) {
-            let listing = match self.list(kind) {
-                Ok(listing) => listing,
-                Err(error) if error.kind == StorageErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            if !listing.objects.is_empty() || !listing.foreign.is_empty() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     fn make_folders(&self) -> io::Result<()> {
@@ -159,7 +143,7 @@ impl LocalStorage {
     }
 
     /// What `folder` holds.
-    fn items(&self, folder: Folder) -> Result<Vec<handle::Item>, StorageError> {
+    fn items(&self, folder: Folder) -> Result<Vec<Item>, StorageError> {
         // Not through a kept handle: that of a folder which was removed lists as empty, and "there
         // are no snapshots" must never be said by mistake.
         match self.folder_afresh(folder).and_then(|handle| handle::items(&handle)) {
@@ -189,29 +173,6 @@ impl LocalStorage {
             Folder::Top => self.path.display().to_string(),
             _ => folder.path(),
         }
-    }
-
-    /// Adds what `folder` holds of `kind` to `listing`.
-    fn list_folder(
-        &self,
-        kind: ObjectKind,
-        folder: Folder,
-        listing: &mut Listing,
-    ) -> Result<(), StorageError> {
-        for item in self.items(folder)? {
-            if item.file_type == FileType::Directory && folder.child(&item.name).is_some() {
-                continue;
-            }
-            match ObjectName::from_file_name(kind, &item.name) {
-                Some(name)
-                    if name.folder() == folder && item.file_type == FileType::RegularFile =>
-                {
-                    listing.objects.push((name, item.len));
-                }
-                _ => listing.foreign.push(folder.path_of(&item.name)),
-            }
-        }
-        Ok(())
     }
 }
 
@@ -282,21 +243,15 @@ impl Storage for LocalStorage {
     fn list(&self, kind: ObjectKind) -> Result<Listing, StorageError> {
         let mut listing = Listing::default();
         let folder = kind.folder();
-        if matches!(kind, ObjectKind::Pack | ObjectKind::Parity) {
-            for item in self.items(folder)? {
-                match folder.child(&item.name) {
-                    Some(fan) if item.file_type == FileType::Directory => {
-                        self.list_folder(kind, fan, &mut listing)?;
-                    }
-                    _ => listing.foreign.push(folder.path_of(&item.name)),
-                }
+        let items = self.items(folder)?;
+        if folder.has_fans() {
+            for fan in listing.add_beside_fans(folder, items) {
+                listing.add(kind, fan, self.items(fan)?);
             }
         } else {
-            self.list_folder(kind, folder, &mut listing)?;
+            listing.add(kind, folder, items);
         }
-        listing.objects.sort_unstable();
-        listing.foreign.sort_unstable();
-        Ok(listing)
+        Ok(listing.sorted())
     }
 
     fn delete(&self, name: ObjectName) -> Result<(), StorageError> {

@@ -9,31 +9,16 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::name::hex;
-use crate::id;
+use super::listing::Item;
+use super::temporary;
 
 /// Only the repository's owner may list or enter its folders.
 pub(super) const FOLDER_MODE: Mode = Mode::RWXU;
 /// Only the repository's owner may read its objects.
 pub(super) const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 
-/// What the name of every unfinished object begins with.
-const TEMPORARY_PREFIX: &str = "tmp-";
-
 /// A leftover younger than this is not swept: its owner may be between making and locking it.
 const ABANDONED_AFTER: Duration = Duration::from_secs(60 * 60);
-
-/// A new name for an unfinished object.
-pub(super) fn temporary_name() -> String {
-    let mut random = [0; 16];
-    id::fill_random(&mut random);
-    format!("{TEMPORARY_PREFIX}{}", hex(&random))
-}
-
-/// `name` is one that [`temporary_name`] gives.
-pub(super) fn is_temporary(name: &str) -> bool {
-    name.strip_prefix(TEMPORARY_PREFIX).is_some_and(|rest| rest.parse::<id::PackId>().is_ok())
-}
 
 /// The error of something that is no regular file where an object belongs.
 fn not_a_file() -> io::Error {
@@ -100,22 +85,12 @@ pub(super) fn object_modified(folder: &File, name: &str) -> io::Result<SystemTim
     open_object(folder, name)?.0.metadata()?.modified()
 }
 
-/// Something that a folder holds.
-pub(super) struct Item {
-    /// Its name; bytes that are not UTF-8 are replaced, and no name of gabion's has any.
-    pub(super) name: String,
-    /// What it is; a link is a link, whatever it points to.
-    pub(super) file_type: FileType,
-    /// Length in bytes.
-    pub(super) len: u64,
-}
-
 /// Everything in `folder`, unsorted, without the unfinished objects.
 pub(super) fn items(folder: &File) -> io::Result<Vec<Item>> {
     let mut items = Vec::new();
     for name in names(folder)? {
         let text = name.to_string_lossy();
-        if is_temporary(&text) {
+        if temporary::is_temporary(&text) {
             continue;
         }
         let stat =
@@ -150,7 +125,7 @@ fn names(folder: &File) -> io::Result<Vec<CString>> {
 /// Unlinks the unfinished objects in `folder` whose owners are dead; returns how many.
 pub(super) fn sweep(folder: &File) -> io::Result<u64> {
     let mut leftovers = names(folder)?;
-    leftovers.retain(|name| is_temporary(&name.to_string_lossy()));
+    leftovers.retain(|name| temporary::is_of_lock_holder(&name.to_string_lossy()));
     if leftovers.is_empty() {
         return Ok(0);
     }
@@ -186,7 +161,7 @@ pub(super) fn sweep(folder: &File) -> io::Result<u64> {
 /// What the file system that holds `folder` takes for the time: that of a file made just now. The
 /// clock of this machine may differ from that of the machine that serves the files.
 fn file_system_time(folder: &File) -> io::Result<SystemTime> {
-    let name = temporary_name();
+    let name = temporary::new_name();
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let probe = retry_on_intr(|| rustix::fs::openat(folder, name.as_str(), flags, FILE_MODE))?;
     let probe = File::from(probe);

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FlockOperation, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::local_folder::{FILE_MODE, sync_folder, temporary_name};
+use super::local_folder::{FILE_MODE, sync_folder};
+use super::temporary::new_name;
 use super::{ObjectName, PendingObject, StorageError};
 
 /// The kernel is told to begin writing to the disk whenever this many bytes have gathered, so that
@@ -47,7 +48,7 @@ impl PendingFile {
     }
 
     fn open(&mut self, expected_len: u64) -> io::Result<()> {
-        let temporary = temporary_name();
+        let temporary = new_name();
         // O_EXCL: the file is new, so whatever it holds at the end is what was written here.
         // Not only for writing: parity is computed from what was written.
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;

@@ -3,11 +3,25 @@
 //! is never changed.
 
 mod error;
+mod listing;
 mod local;
 mod local_folder;
 mod local_pending;
 mod memory;
 mod name;
+mod place;
+mod sftp;
+mod sftp_connection;
+mod sftp_fault;
+mod sftp_folders;
+mod sftp_list;
+mod sftp_moves;
+mod sftp_owner;
+mod sftp_packets;
+mod sftp_pending;
+mod sftp_server;
+mod sftp_ssh;
+mod temporary;
 
 use std::fmt;
 use std::time::SystemTime;
@@ -16,6 +30,9 @@ pub use error::{StorageError, StorageErrorKind};
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
 pub use name::{ObjectKind, ObjectName, ParseNameError};
+pub use place::{ParsePlaceError, Place, RemotePlace};
+pub use sftp::SftpStorage;
+pub use sftp_ssh::Ssh;
 
 /// All objects of one kind, and what else lies among them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -283,6 +283,11 @@ impl Folder {
         Some((parent, name.to_owned()))
     }
 
+    /// Whether the folder holds fan-out folders.
+    pub(super) fn has_fans(self) -> bool {
+        matches!(self, Self::Packs | Self::Parity)
+    }
+
     /// The folder's path inside the repository; empty for the top.
     pub(super) fn path(self) -> String {
         self.place().map_or_else(String::new, |(parent, name)| parent.path_of(&name))

@@ -198,16 +198,18 @@ fn rewrite_config(sandbox: &Sandbox, name: &str, from: &str, to: &str) {
 }
 
 #[test]
-fn a_place_on_another_machine_is_no_folder() {
+fn a_place_with_a_colon_is_on_another_machine_or_nowhere() {
     let sandbox = Sandbox::new();
-    for place in ["me@host:/srv/r", "host:r", "sftp://host/r", "s3:bucket"] {
+    for place in ["me@host::r", "host:", ":r", "host:a:b", "s3://bucket/r", "-oProxyCommand=x:r"] {
         for command in [&["snapshots"][..], &["init", "--plaintext"]] {
-            let run = sandbox.gabion(["-r", place].iter().chain(command)).run().code(2);
-            run.says(&format!("{place} is on another machine")).says("mount that one here");
+            let named = format!("--repository={place}");
+            let run = sandbox.gabion([&*named].iter().chain(command)).run().code(2);
+            run.says(&format!("{place} is no place for a repository")).says("write ");
         }
-        assert!(!sandbox.path(place).exists());
     }
     // A folder may have any name.
     sandbox.gabion(["-r", "./a:b", "init", "--plaintext"]).run().success();
-    sandbox.gabion(["-r", "a:b", "snapshots"]).run().success();
+    sandbox.gabion(["-r", "./a:b", "snapshots"]).run().success();
+    let unreachable = ["-r", "a:b", "--ssh-command", "echo no such host >&2; false", "snapshots"];
+    sandbox.gabion(unreachable).run().code(1).says("a:b").says("no such host");
 }

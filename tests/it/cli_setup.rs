@@ -75,7 +75,7 @@ fn what_is_missing_or_makes_no_sense_is_refused_and_nothing_is_written() {
         ("--repository TOP/r --same-disk", "say --path PATH, --aiida PROFILE, --linkahead FILE"),
         ("--repository TOP/r --aiida x --same-disk", "~/.aiida"),
         ("--path TOP/src", "--repository is missing"),
-        ("--path TOP/src --repository me@host:/srv/r", "is on another machine"),
+        ("--path TOP/src --repository me@host::/srv/r", "is no place for a repository"),
         ("--path TOP/src --mariadb-user me", "it is not said which MariaDB database"),
         ("--repository TOP/r --path TOP/src", "say --same-disk"),
         ("--repository TOP/src/r --path TOP/src --same-disk", "lies in the source"),

@@ -17,6 +17,7 @@ mod cli_keys;
 mod cli_prune;
 mod cli_restore;
 mod cli_setup;
+mod cli_sftp;
 mod cli_snapshot;
 mod cli_transcript;
 #[cfg(target_os = "linux")]
@@ -49,6 +50,7 @@ mod storage_contract;
 mod support;
 mod support_aiida;
 mod support_databases;
+mod support_sftp;
 mod target_folder;
 mod tidy;
 mod verified;

@@ -3,6 +3,7 @@
 
 mod local_faults;
 mod local_only;
+mod sftp;
 
 use std::str::FromStr as _;
 use std::sync::Barrier;
@@ -309,6 +310,9 @@ macro_rules! contract {
                 let folder = tempfile::tempdir().unwrap();
                 super::$case(&LocalStorage::create(&folder.path().join("r")).unwrap());
             })*
+        }
+        mod over_sftp {
+            $(#[test] fn $case() { super::sftp::ask(super::$case); })*
         }
     };
 }

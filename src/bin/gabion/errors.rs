@@ -216,7 +216,7 @@ impl From<OpError> for Failure {
 fn repository(error: &RepositoryError) -> Failure {
     use RepositoryError as E;
     let (exit, hint) = match error {
-        E::Storage(error) => (Exit::Failed, storage_hint(error.kind)),
+        E::Storage(error) => (Exit::Failed, storage_hint(error)),
         E::NotARepository(_) => (
             Exit::NoRepository,
             Some("`gabion init` makes one; if there should be one, is its disk mounted?"),
@@ -259,8 +259,13 @@ fn repository(error: &RepositoryError) -> Failure {
     }
 }
 
-fn storage_hint(kind: StorageErrorKind) -> Option<&'static str> {
-    Some(match kind {
+fn storage_hint(error: &StorageError) -> Option<&'static str> {
+    let by_line = error.source.as_ref().map(io::Error::kind) == Some(io::ErrorKind::NotConnected);
+    Some(match error.kind {
+        StorageErrorKind::PlaceLost if by_line => {
+            "does `ssh` reach that machine from here? Run the same command again when it does: \
+             what was stored is kept and used"
+        }
         StorageErrorKind::NoSpace => {
             "make room where the repository is and run the same command again: what was stored \
              is kept and used"

@@ -1,13 +1,16 @@
 //! What all commands share: the global options, and how they open the repository.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use gabion::event::Observer;
-use gabion::job::config::{ELSEWHERE, RepositoryPlace, is_elsewhere};
+use gabion::job::config::RepositoryPlace;
 use gabion::repo::{Repository, RepositoryError, Unlock};
-use gabion::storage::{LocalStorage, StorageError, StorageErrorKind};
+use gabion::storage::{
+    LocalStorage, Place, RemotePlace, SftpStorage, Ssh, Storage, StorageError, StorageErrorKind,
+};
 
 use crate::console::{Console, Verbosity};
 use crate::errors::Failure;
@@ -19,9 +22,12 @@ use crate::{machine, process};
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// The folder of the repository
-    #[arg(short, long, global = true, env = "GABION_REPOSITORY", value_name = "FOLDER")]
-    repository: Option<PathBuf>,
+    /// Where the repository is: a folder, or [user@]host:folder on another machine
+    #[arg(short, long, global = true, env = "GABION_REPOSITORY", value_name = "PLACE")]
+    repository: Option<OsString>,
+    /// Reach other machines by this shell command in place of ssh, such as "ssh -i KEY -p 2222"
+    #[arg(long, global = true, env = "GABION_SSH_COMMAND", value_name = "COMMAND")]
+    ssh_command: Option<String>,
     /// Take the passphrase from this file [env: GABION_PASSWORD_FILE; or the passphrase itself in
     /// GABION_PASSWORD]
     #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["password_command", "key_file"])]
@@ -62,6 +68,8 @@ pub(crate) struct Session {
     global: Global,
     /// What the configuration says, where no option says otherwise.
     configured: Option<RepositoryPlace>,
+    /// The connection to another machine: once made, it serves the whole run.
+    connected: Mutex<Option<(RemotePlace, Arc<SftpStorage>)>>,
     /// What is said beside the result.
     pub(crate) console: Arc<Console>,
 }
@@ -80,7 +88,8 @@ impl Session {
     pub(crate) fn new(global: Global) -> Self {
         let Global { quiet, json, no_progress, .. } = global;
         let verbosity = Verbosity { quiet, json, progress: !no_progress };
-        Self { global, configured: None, console: Arc::new(Console::new(verbosity)) }
+        let console = Arc::new(Console::new(verbosity));
+        Self { global, configured: None, connected: Mutex::default(), console }
     }
 
     /// The configuration file that was named, if one was.
@@ -94,8 +103,8 @@ impl Session {
     }
 
     /// The repository that an option or variable names.
-    pub(crate) fn named_repository(&self) -> Option<&Path> {
-        self.global.repository.as_deref().filter(|path| !path.as_os_str().is_empty())
+    pub(crate) fn named_repository(&self) -> Option<&OsStr> {
+        self.global.repository.as_deref().filter(|place| !place.is_empty())
     }
 
     /// Uses the repository of the configuration.
@@ -106,7 +115,7 @@ impl Session {
         if let Ok(named) = self.named()
             && named != place.url
         {
-            let (named, configured) = (named.display(), place.url.display());
+            let configured = &place.url;
             let message =
                 format!("the configuration names the repository {configured}, not {named}");
             return Err(Failure::usage(message)
@@ -118,7 +127,7 @@ impl Session {
 
     /// Without a repository in option or variable: that of the configuration, if there is one.
     pub(crate) fn fall_back_on_configuration(&mut self) -> Result<(), Failure> {
-        if self.named().is_err()
+        if self.named_repository().is_none()
             && let Some(found) = crate::configuration::find(self)?
         {
             self.configured = Some(found.repository);
@@ -147,24 +156,34 @@ impl Session {
     }
 
     /// Where the repository is.
-    pub(crate) fn place(&self) -> Result<&Path, Failure> {
+    pub(crate) fn place(&self) -> Result<Place, Failure> {
         match &self.configured {
-            Some(place) => Ok(&place.url),
+            Some(place) => Ok(place.url.clone()),
             None => self.named(),
         }
     }
 
-    fn named(&self) -> Result<&Path, Failure> {
+    fn named(&self) -> Result<Place, Failure> {
         let named = self.named_repository().ok_or_else(|| {
             Failure::usage("no repository was named")
-                .hint("use --repository FOLDER, set GABION_REPOSITORY, or write a configuration")
+                .hint("use --repository PLACE, set GABION_REPOSITORY, or write a configuration")
         })?;
-        let elsewhere = named.to_str().is_some_and(is_elsewhere) && !named.exists();
-        if elsewhere {
-            let message = format!("{} is on another machine", named.display());
-            return Err(Failure::usage(message).hint(ELSEWHERE));
+        parse_place(named)
+    }
+
+    /// The shell command in place of `ssh`, if one was named.
+    pub(crate) fn ssh_command(&self) -> Option<&str> {
+        let named = self.global.ssh_command.as_deref().filter(|command| !command.is_empty());
+        named.or_else(|| self.configured.as_ref()?.ssh_command.as_deref())
+    }
+
+    /// How other machines are reached.
+    pub(crate) fn ssh(&self) -> Ssh {
+        Ssh {
+            command: self.ssh_command().map(str::to_owned),
+            batch: !self.console.is_terminal() && !std::io::stdin().is_terminal(),
+            notes: self.cache_folder().map(|folder| folder.join("sftp")),
         }
-        Ok(named)
     }
 
     /// Where the passphrase or key file comes from, if anything was said about it.
@@ -196,9 +215,26 @@ impl Session {
     }
 
     /// The place of the repository, without what opens it.
-    pub(crate) fn open_storage(&self) -> Result<LocalStorage, Failure> {
-        let path = self.place()?;
-        LocalStorage::open(path).map_err(|error| not_opened(&path.display().to_string(), error))
+    pub(crate) fn open_storage(&self) -> Result<Arc<dyn Storage>, Failure> {
+        let place = self.place()?;
+        let opened = match &place {
+            Place::Folder(path) => LocalStorage::open(path).map(|storage| Arc::new(storage) as _),
+            Place::Remote(remote) => self.connect(remote).map(|storage| storage as _),
+        };
+        opened.map_err(|error| not_opened(&place.to_string(), error))
+    }
+
+    fn connect(&self, place: &RemotePlace) -> Result<Arc<SftpStorage>, StorageError> {
+        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, storage)) = &*connected
+            && known == place
+            && storage.is_connected()
+        {
+            return Ok(Arc::clone(storage));
+        }
+        let storage = Arc::new(SftpStorage::open(place, &self.ssh())?);
+        *connected = Some((place.clone(), Arc::clone(&storage)));
+        Ok(storage)
     }
 
     /// Whether something was said that opens the repository, or nothing needs to be.
@@ -206,15 +242,15 @@ impl Session {
         let is_plaintext = || {
             let unlock = Unlock::Nothing;
             let Ok(storage) = self.open_storage() else { return false };
-            Repository::open(Arc::new(storage), "", &unlock, None, Arc::new(())).is_ok()
+            Repository::open(storage, "", &unlock, None, Arc::new(())).is_ok()
         };
         matches!(self.key_source(), Ok(Some(_))) || is_plaintext()
     }
 
     /// Opens the repository without a say in how files are made: they are the user's.
     pub(crate) fn open_for_restore(&self) -> Result<Opened, Failure> {
-        let place = self.place()?.display().to_string();
-        let storage = Arc::new(self.open_storage()?);
+        let place = self.place()?.to_string();
+        let storage = self.open_storage()?;
         let source = self.key_source()?;
         let cache = self.cache_folder();
         let open = |unlock: Unlock| {
@@ -246,6 +282,11 @@ impl Session {
     pub(crate) fn interruption(&self) -> Result<Arc<std::sync::atomic::AtomicBool>, Failure> {
         process::interruption()
     }
+}
+
+/// The place that was named.
+pub(crate) fn parse_place(text: &OsStr) -> Result<Place, Failure> {
+    Place::parse(text).map_err(|error| Failure::usage(error.to_string()).hint(error.cure))
 }
 
 /// No folder, or one without a configuration, is no repository; anything else is an error of its

@@ -48,7 +48,9 @@ pub(crate) fn patterns_against_own(
     paths: &[PathBuf],
 ) -> Result<Vec<String>, Failure> {
     let cache = session.cache_folder();
-    let mut own = vec![("the repository", session.place()?)];
+    let place = session.place()?;
+    // One on another machine lies in no source.
+    let mut own: Vec<_> = place.folder().map(|path| ("the repository", path)).into_iter().collect();
     own.extend(cache.as_deref().map(|cache| ("gabion's cache folder", cache)));
     patterns_against(&own, paths, &session.console)
 }

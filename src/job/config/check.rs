@@ -8,8 +8,7 @@ use toml::Spanned;
 use super::file::{self, Text};
 use super::sources::{aiida, streams};
 use super::values::{
-    ELSEWHERE, Wrong, absolute, count, duration, is_elsewhere, optional, optional_path, size, text,
-    texts, wrong,
+    Wrong, absolute, count, duration, optional, optional_path, size, text, texts, wrong,
 };
 use super::{
     Configuration, DEFAULT_COMPRESSION, DEFAULT_HOOK_TIMEOUT, Hooks, Job, Keep, KeyPlace, Limits,
@@ -59,10 +58,13 @@ fn syntax(error: &toml::de::Error) -> Wrong {
 }
 
 fn repository(written: file::Repository) -> Result<RepositoryPlace, Wrong> {
-    if is_elsewhere(written.url.get_ref()) {
-        let reason = format!("`url` is {:?}, on another machine", written.url.get_ref());
-        return Err(wrong(&written.url, reason, ELSEWHERE));
-    }
+    let url = match crate::storage::Place::parse(written.url.get_ref().as_ref()) {
+        Ok(crate::storage::Place::Folder(_)) => {
+            crate::storage::Place::Folder(absolute(&written.url, "url")?)
+        }
+        Ok(remote) => remote,
+        Err(error) => return Err(wrong(&written.url, format!("`url`: {error}"), error.cure)),
+    };
     let mut keys: Vec<(usize, KeyPlace)> = Vec::new();
     if let Some(command) = written.password_command {
         let at = command.span().start;
@@ -83,7 +85,8 @@ fn repository(written: file::Repository) -> Result<RepositoryPlace, Wrong> {
         });
     }
     let key = keys.pop().map(|(_, key)| key);
-    Ok(RepositoryPlace { url: absolute(&written.url, "url")?, key })
+    let ssh_command = optional(written.ssh_command, "ssh-command")?;
+    Ok(RepositoryPlace { url, ssh_command, key })
 }
 
 /// A job's name is part of file names, of units of systemd and of lines for cron.

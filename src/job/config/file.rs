@@ -20,6 +20,7 @@ pub(super) struct File {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Repository {
     pub(super) url: Text,
+    pub(super) ssh_command: Option<Text>,
     pub(super) password_command: Option<Text>,
     pub(super) password_file: Option<Text>,
     pub(super) key_file: Option<Text>,

@@ -147,6 +147,8 @@ fn passwords_and_doubtful_repositories_are_refused() {
         ("[repository]\nurl = \"/r\"\npassword = \"secret\"\n", "unknown key `password`"),
         ("[repository]\nurl = \"r\"\n", "no absolute path"),
         ("[repository]\nurl = \"s3://r\"\n", "s3://r"),
+        ("[repository]\nurl = \"host::r\"\n", "two colons"),
+        ("[repository]\nurl = \"host:\"\n", "names no folder"),
         ("[repository]\nurl = \"/r\"\nkey-file = \"/k\"\npassword-file = \"/p\"\n", "two of"),
         ("[repository]\n", "missing key `url`"),
         ("[job.x]\npaths = [\"/a\"]\n", "missing key `repository`"),

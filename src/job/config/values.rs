@@ -62,16 +62,6 @@ pub(super) fn optional_path(value: Option<Text>, key: &str) -> Result<Option<Pat
     value.map(|value| absolute(&value, key)).transpose()
 }
 
-/// Whether `place` names a folder of another machine, as ssh, rsync and addresses write it.
-pub fn is_elsewhere(place: &str) -> bool {
-    let start = place.split('/').next().unwrap_or_default();
-    start.find(':').is_some_and(|at| at > 0) && !start.starts_with('.')
-}
-
-/// What helps somebody who wants a repository there.
-pub const ELSEWHERE: &str = "a repository is a folder: mount that one here (sshfs, NFS) and name \
-    where it is mounted";
-
 /// A number above zero.
 pub(super) fn count(value: Option<Spanned<i64>>, key: &str) -> Result<Option<u32>, Wrong> {
     let Some(value) = value else { return Ok(None) };

@@ -5,7 +5,8 @@ use crate::job::config::{CommandConfig, Databases, MariadbConfig, PostgresqlConf
 
 fn answers() -> Answers {
     Answers {
-        repository: "/mnt/a \"b\"\\".into(),
+        repository: Place::Folder("/mnt/a \"b\"\\".into()),
+        ssh_command: None,
         key: Some(KeyPlace::PasswordFile("/etc/gabion/password".into())),
         job: "lab.1".into(),
         paths: vec!["/srv/ü\u{7f}".into(), "/home".into()],
@@ -84,7 +85,7 @@ fn what_was_answered_is_read_back_as_it_was_meant() {
 fn what_the_file_may_not_say_is_refused() {
     for wrong in [
         Answers { job: "a b".into(), ..answers() },
-        Answers { repository: "relative".into(), ..answers() },
+        Answers { repository: Place::Folder("relative".into()), ..answers() },
         Answers { keep: Keep::default(), ..answers() },
         Answers { mail: Some("-x".into()), ..answers() },
         Answers { check_budget: Some("much".into()), ..answers() },

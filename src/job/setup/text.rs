@@ -8,13 +8,18 @@ use super::Answers;
 use crate::job::config::{
     Databases, KeyPlace, MariadbConfig, MountLinks, PostgresqlConfig, StreamConfig,
 };
+use crate::storage::Place;
 
 /// The text of the file.
 pub(super) fn of(answers: &Answers) -> String {
     let mut file = Lines::default();
     file.line("# Jobs of gabion. `gabion jobs --explain` checks this file and shows all defaults.");
     file.table("[repository]");
-    file.path("url", &answers.repository);
+    match &answers.repository {
+        Place::Folder(path) => file.path("url", path),
+        place @ Place::Remote(_) => file.text("url", &place.to_string()),
+    }
+    file.optional_text("ssh-command", answers.ssh_command.as_ref());
     match &answers.key {
         None => file.line("# The repository is not encrypted: whoever reads the folder reads all."),
         Some(KeyPlace::PasswordFile(path)) => {

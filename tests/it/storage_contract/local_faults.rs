@@ -100,18 +100,18 @@ fn objects_of_this_process_are_not_swept_however_old() {
 }
 
 /// A small file system that exists for one test.
-struct SmallDisk {
-    folder: TempDir,
+pub(super) struct SmallDisk {
+    pub(super) folder: TempDir,
 }
 
 impl SmallDisk {
     /// `None` where mounting is not allowed.
-    fn mount() -> Option<Self> {
+    pub(super) fn mount() -> Option<Self> {
         let disk = Self { folder: tempfile::tempdir().unwrap() };
         disk.run(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).then_some(disk)
     }
 
-    fn run<const N: usize>(&self, arguments: [&str; N]) -> bool {
+    pub(super) fn run<const N: usize>(&self, arguments: [&str; N]) -> bool {
         let mut mount = Command::new("mount");
         let mount = mount.args(arguments).arg(self.folder.path()).stderr(Stdio::null());
         rustix::process::geteuid().is_root() && mount.status().is_ok_and(|status| status.success())

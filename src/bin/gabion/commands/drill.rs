@@ -182,7 +182,7 @@ impl One<'_> {
             .filter(|found| found.job.as_deref() == Some(name));
         let newest = of_job.filter(|found| found.host == host).max_by_key(|found| found.time);
         newest.ok_or_else(|| {
-            let place = self.configuration.repository.url.display();
+            let place = &self.configuration.repository.url;
             Failure::new(Exit::Failed, format!("{place} holds no snapshot of the job {name}"))
                 .hint(format!("`gabion run {name}` takes one"))
         })

@@ -2,7 +2,7 @@
 
 use gabion::crypto::passphrase::KdfCosts;
 use gabion::repo::{InitOptions, Repository, RepositoryError, Unlock};
-use gabion::storage::{LocalStorage, StorageErrorKind};
+use gabion::storage::{LocalStorage, Place, SftpStorage, Ssh, Storage, StorageErrorKind};
 use serde::Serialize;
 
 use crate::errors::{Exit, Failure};
@@ -14,7 +14,8 @@ use crate::{machine, process};
 
 /// Make a repository
 ///
-/// The folder must not exist yet, or be empty; the folder that it lies in must exist. What opens
+/// The folder must not exist yet, or be empty; the folder that it lies in must exist. It may lie on
+/// another machine that is reached by ssh, whose server must be that of OpenSSH. What opens
 /// the repository is taken from where other commands take it, else asked for. Without it nothing
 /// can ever be read again: keep it in a second place.
 #[derive(Debug, clap::Args)]
@@ -23,6 +24,7 @@ EXAMPLES:
   gabion init -r /mnt/backup/gabion
   gabion init -r /mnt/backup/gabion --new-key-file /root/gabion.key
   gabion init -r /srv/gabion --plaintext
+  gabion init -r backup@nas:/srv/gabion
   gabion init -r /mnt/backup/gabion --parity 3%
   gabion init -r /mnt/backup/gabion --delta")]
 pub(crate) struct Args {
@@ -62,12 +64,15 @@ struct Made {
 /// Makes the repository.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     process::private_files();
-    let path = session.place()?;
-    let place = path.display().to_string();
+    let at = session.place()?;
+    let place = at.to_string();
     // Nothing is asked for, and no key file is made, in vain.
-    if let Ok(storage) = LocalStorage::open(path) {
-        drop(storage);
-        return Err(RepositoryError::AlreadyInitialised(place).into());
+    match session.open_storage() {
+        Ok(_) => return Err(RepositoryError::AlreadyInitialised(place).into()),
+        Err(failure) if at.folder().is_none() && failure.exit() != Exit::NoRepository => {
+            return Err(failure);
+        }
+        Err(_) => {}
     }
     let new_key = NewKey { new_key_file: args.new_key_file.clone(), ..NewKey::default() };
     let unlock = secret(session, args, &new_key, &place)?;
@@ -80,7 +85,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         parity_per_mille: args.parity,
         delta: args.delta,
     };
-    let made = make(path, &place, &options).inspect_err(|_| new_key.give_up())?;
+    let made = make(&at, &session.ssh(), &options).inspect_err(|_| new_key.give_up())?;
     if session.json() {
         let parity_per_mille = args.parity;
         let (repository, delta) = (made.to_string(), args.delta);
@@ -94,18 +99,24 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Makes a repository in the folder `path`.
+/// Makes a repository at `place`.
 pub(crate) fn make(
-    path: &std::path::Path,
-    place: &str,
+    place: &Place,
+    ssh: &Ssh,
     options: &InitOptions,
 ) -> Result<gabion::id::RepositoryId, Failure> {
-    let storage = LocalStorage::create(path).map_err(|error| match error.kind {
+    let made: Result<Box<dyn Storage>, _> = match place {
+        Place::Folder(path) => LocalStorage::create(path).map(|storage| Box::new(storage) as _),
+        Place::Remote(remote) => {
+            SftpStorage::create(remote, ssh).map(|storage| Box::new(storage) as _)
+        }
+    };
+    let storage = made.map_err(|error| match error.kind {
         StorageErrorKind::NotFound => Failure::of(Exit::Failed, &error)
             .hint("the folder above it must exist; if it should, is its disk mounted?"),
         _ => error.into(),
     })?;
-    Ok(Repository::init(&storage, place, options)?)
+    Ok(Repository::init(&*storage, &place.to_string(), options)?)
 }
 
 fn secret(

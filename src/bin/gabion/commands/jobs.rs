@@ -39,7 +39,11 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     let mut output = Output::new();
     if args.explain {
         output.line(format!("configuration = {:?}", configuration.file()))?;
-        output.line(format!("repository = {:?}", configuration.repository.url))?;
+        let repository = &configuration.repository;
+        output.line(format!("repository = {:?}", repository.url.to_string()))?;
+        if let Some(command) = &repository.ssh_command {
+            output.line(format!("ssh-command = {command:?}"))?;
+        }
         let key = match &configuration.repository.key {
             None => "from the variables, else asked for".to_owned(),
             Some(KeyPlace::PasswordCommand(command)) => format!("the output of {command:?}"),

@@ -26,7 +26,7 @@ pub(crate) fn run(session: &Session, mend: bool) -> Result<Exit, Failure> {
     let interrupted = session.interruption()?;
     let storage = session.open_storage()?;
     let options = ScrubOptions { mend, only: None, threads: session.threads(), interrupted };
-    let mut summary = scrub(&storage, &*session.observer(), &options)?;
+    let mut summary = scrub(&*storage, &*session.observer(), &options)?;
     if mend && summary.without_parity > 0 && session.has_key() {
         let opened = session.open()?;
         let (made, _) = make_parity_again(&opened.repository)?;

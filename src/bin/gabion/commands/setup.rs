@@ -38,6 +38,7 @@ EXAMPLES:
   gabion setup
   gabion setup --repository /mnt/backup/gabion --path /srv/files --postgresql mydb --yes
   gabion setup --repository /mnt/backup/gabion --aiida main --yes
+  gabion setup --repository backup@nas:gabion --ssh-command \"ssh -i KEY\" --path /home
   gabion setup --repository /mnt/backup/gabion --linkahead /opt/caosdb/conf/ext/server.conf --yes
   gabion setup --repository /mnt/backup/gabion --path /home --print-config")]
 pub(crate) struct Args {
@@ -163,7 +164,8 @@ fn plan(session: &Session, args: &Args, dialogue: &Dialogue) -> Result<Plan, Fai
     let place = repository(session, args, dialogue, &found, &sources)?;
     let (key, new_password_file) = key(session, args, dialogue, &place, &file)?;
     let answers = Answers {
-        repository: place.path.clone(),
+        repository: place.at.clone(),
+        ssh_command: session.ssh_command().map(str::to_owned),
         key,
         job,
         paths,
@@ -253,12 +255,12 @@ fn repository(
     paths: &[PathBuf],
 ) -> Result<Place, Failure> {
     let given = session.named_repository().map(|path| path.display().to_string());
-    let question = "Folder of the repository, best on another disk";
+    let question = "Folder of the repository, best on another disk, or host:folder";
     let default = found.backup_folder().map(|path| path.display().to_string());
     dialogue.checked("--repository", given, question, default, |answer| {
-        let place = checks::repository(Path::new(answer), paths)?;
+        let place = checks::repository(answer, paths, &session.ssh())?;
         let Some(source) = &place.on_disk_of else { return Ok(place) };
-        let (path, source) = (place.path.display(), source.display());
+        let (path, source) = (&place.at, source.display());
         let message =
             format!("{path} lies on the same disk as {source}: what takes one takes both");
         if args.same_disk || dialogue.confirm(&format!("{message}. Use it all the same?"), false)? {
@@ -296,7 +298,7 @@ fn key(
     let question = "File to be made for a random passphrase";
     let password =
         dialogue.checked("--make-password-file", given, question, Some(beside), |answer| {
-            checks::new_password_file(Path::new(answer), &place.path)
+            checks::new_password_file(Path::new(answer), place)
         })?;
     Ok((Some(KeyPlace::PasswordFile(password.clone())), Some(password)))
 }

@@ -5,17 +5,17 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use gabion::job::config::{ELSEWHERE, is_elsewhere};
-use gabion::storage::LocalStorage;
+use gabion::storage::{self, LocalStorage, RemotePlace, SftpStorage, Ssh, StorageErrorKind};
 
 use crate::errors::{Exit, Failure};
 use crate::nearby::nearby;
+use crate::session::parse_place;
 use crate::sources;
 
 /// Where the repository goes.
 pub(super) struct Place {
-    /// Its folder.
-    pub(super) path: PathBuf,
+    /// Where it is.
+    pub(super) at: storage::Place,
     /// Whether there is a repository already.
     pub(super) exists: bool,
     /// A source that lies on the same disk.
@@ -49,12 +49,36 @@ pub(super) fn source(path: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
-/// The repository's folder: apart from the sources, and a repository or a place for one.
-pub(super) fn repository(path: &Path, sources: &[PathBuf]) -> Result<Place, Failure> {
-    if path.to_str().is_some_and(is_elsewhere) && !path.exists() {
-        let message = format!("{} is on another machine", path.display());
-        return Err(Failure::usage(message).hint(ELSEWHERE));
+/// Where the repository is: apart from the sources, and a repository or a place for one.
+pub(super) fn repository(text: &str, sources: &[PathBuf], ssh: &Ssh) -> Result<Place, Failure> {
+    match parse_place(text.as_ref())? {
+        storage::Place::Folder(path) => folder(&path, sources),
+        storage::Place::Remote(remote) => elsewhere(remote, ssh),
     }
+}
+
+/// Another machine, hence another disk and no source.
+fn elsewhere(remote: RemotePlace, ssh: &Ssh) -> Result<Place, Failure> {
+    let exists = match SftpStorage::has_repository(&remote, ssh) {
+        Ok(exists) => exists,
+        Err(error) => {
+            let shown = remote.to_string();
+            let usage = match error.kind {
+                StorageErrorKind::AlreadyExists => {
+                    format!("{shown} is neither a repository nor an empty folder")
+                }
+                StorageErrorKind::NotFound => {
+                    format!("the folder that {shown} should lie in is not there")
+                }
+                _ => return Err(error.into()),
+            };
+            return Err(Failure::usage(usage).hint("name a folder that does not exist yet"));
+        }
+    };
+    Ok(Place { at: storage::Place::Remote(remote), exists, on_disk_of: None })
+}
+
+fn folder(path: &Path, sources: &[PathBuf]) -> Result<Place, Failure> {
     let path = absolute_text(path)?;
     let Some(above) = path.parent() else {
         return Err(Failure::usage("/ cannot hold a repository").hint("name a folder in it"));
@@ -92,7 +116,7 @@ pub(super) fn repository(path: &Path, sources: &[PathBuf]) -> Result<Place, Fail
     let disk = |path: &Path| path.metadata().map(|about| about.dev()).ok();
     let own = disk(folder);
     let on_disk_of = sources.iter().find(|source| own.is_some() && disk(source) == own).cloned();
-    Ok(Place { path, exists, on_disk_of })
+    Ok(Place { at: storage::Place::Folder(path), exists, on_disk_of })
 }
 
 /// Makes a file in `folder` and removes it again.
@@ -119,10 +143,10 @@ fn can_write(folder: &Path) -> Result<(), Failure> {
 }
 
 /// A file for a passphrase: not there yet, in a folder that is, and not beside what it opens.
-pub(super) fn new_password_file(path: &Path, repository: &Path) -> Result<PathBuf, Failure> {
+pub(super) fn new_password_file(path: &Path, place: &Place) -> Result<PathBuf, Failure> {
     let path = absolute_text(path)?;
     let shown = path.display();
-    if path.starts_with(repository) {
+    if place.at.folder().is_some_and(|repository| path.starts_with(repository)) {
         let message = format!("{shown} lies in the repository that it opens");
         return Err(Failure::usage(message).hint("name a file on another disk"));
     }

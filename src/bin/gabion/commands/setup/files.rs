@@ -46,6 +46,7 @@ pub(super) fn make(
 fn repository(session: &mut Session, plan: &Plan) -> Result<RepositoryId, Failure> {
     let place = gabion::job::config::RepositoryPlace {
         url: plan.answers.repository.clone(),
+        ssh_command: plan.answers.ssh_command.clone(),
         key: plan.answers.key.clone(),
     };
     session.use_configured(&place)?;
@@ -64,7 +65,7 @@ fn repository(session: &mut Session, plan: &Plan) -> Result<RepositoryId, Failur
         parity_per_mille: None,
         delta: false,
     };
-    crate::commands::init::make(&place.url, &place.url.display().to_string(), &options)
+    crate::commands::init::make(&place.url, &session.ssh(), &options)
 }
 
 /// A file with a random passphrase, durably: without it the repository is lost.

@@ -26,7 +26,7 @@ struct Json<'a> {
     configuration: &'a std::path::Path,
     job: &'a str,
     repository: String,
-    place: &'a std::path::Path,
+    place: String,
     new: bool,
     servers: &'a [String],
     crontab: Option<String>,
@@ -43,7 +43,7 @@ impl Done<'_> {
                 configuration: &self.plan.file,
                 job: &job.name,
                 repository: self.id.to_string(),
-                place: &self.plan.place.path,
+                place: self.plan.place.at.to_string(),
                 new: !self.plan.place.exists,
                 servers: &self.servers,
                 crontab: crontab.ok(),
@@ -53,7 +53,7 @@ impl Done<'_> {
             return Ok(());
         }
         let mut output = Output::new();
-        let (place, id) = (self.plan.place.path.display(), short(self.id));
+        let (place, id) = (&self.plan.place.at, short(self.id));
         for server in &self.servers {
             output.line(format!("answers: {server}"))?;
         }

@@ -1,0 +1,177 @@
+//! Lists of what lies on a server over SFTP, many folders at once.
+
+use std::os::unix::ffi::OsStrExt as _;
+
+use openssh_sftp_client_lowlevel::NameEntry;
+
+use super::listing::Item;
+use super::name::Folder;
+use super::sftp::{AT_ONCE, SftpStorage};
+use super::sftp_fault::Fault;
+use super::sftp_server::{Facts, Held};
+use super::temporary::is_temporary;
+use super::{Listing, ObjectKind, Storage as _, StorageError};
+
+/// Most names that are taken from a server in one list.
+const MAX_NAMES: usize = 1 << 24;
+
+/// Longest name of a file, in bytes.
+const MAX_NAME: usize = 255;
+
+/// Requests for names that are under way for one folder: the last of them finds the end.
+const AHEAD: usize = 2;
+
+impl SftpStorage {
+    /// All objects of a kind.
+    pub(super) fn list_kind(&self, kind: ObjectKind) -> Result<Listing, StorageError> {
+        let mut listing = Listing::default();
+        let folder = kind.folder();
+        let mut items = Vec::new();
+        self.items(&[folder], &mut |_, item| items.push(item))?;
+        if folder.has_fans() {
+            let mut fans = listing.add_beside_fans(folder, items);
+            fans.sort_unstable();
+            self.items(&fans, &mut |fan, item| listing.add(kind, fan, vec![item]))?;
+        } else {
+            if folder == Folder::Top && items.is_empty() {
+                // The top always holds something, unless it was replaced.
+                self.verify_place()?;
+            }
+            listing.add(kind, folder, items);
+        }
+        Ok(listing.sorted())
+    }
+
+    /// Everything in `folders` but unfinished objects.
+    fn items(
+        &self,
+        folders: &[Folder],
+        take: &mut dyn FnMut(Folder, Item),
+    ) -> Result<(), StorageError> {
+        self.entries(folders, &mut |folder, name, entry| {
+            if is_temporary(name) {
+                return Ok(());
+            }
+            let facts = Facts::of(&entry.attrs);
+            let facts = facts.ok_or(Fault::Strange("the server does not say what this is"))?;
+            let (name, file_type, len) = (name.to_owned(), facts.file_type, facts.len);
+            take(folder, Item { name, file_type, len });
+            Ok(())
+        })
+    }
+
+    /// All names in `folders`.
+    pub(super) fn names(
+        &self,
+        folders: &[Folder],
+        take: &mut dyn FnMut(Folder, &str),
+    ) -> Result<(), StorageError> {
+        self.entries(folders, &mut |folder, name, _| {
+            take(folder, name);
+            Ok(())
+        })
+    }
+
+    fn entries(
+        &self,
+        folders: &[Folder],
+        take: &mut dyn FnMut(Folder, &str, &NameEntry) -> Result<(), Fault>,
+    ) -> Result<(), StorageError> {
+        let mut absent = false;
+        let mut left = MAX_NAMES;
+        for some in folders.chunks(AT_ONCE) {
+            let mut open = self.open_for_names(some, &mut absent)?;
+            while !open.is_empty() {
+                open = self.more_names(open, &mut left, take)?;
+            }
+        }
+        // Folders are also missing when the whole repository was removed.
+        if absent { self.verify_place() } else { Ok(()) }
+    }
+
+    /// Opens folders, and notes whether one is absent that may be.
+    fn open_for_names(
+        &self,
+        folders: &[Folder],
+        absent: &mut bool,
+    ) -> Result<Vec<(Folder, Held)>, StorageError> {
+        let mut under_way = Vec::new();
+        for &folder in folders {
+            let at = self.server.folder(folder);
+            let sent = || Ok((self.server.ask_folder(folder)?, self.server.open_names(&at)?));
+            under_way.push((folder, sent().map_err(|fault| self.not_listed(folder, fault))?));
+        }
+        let mut open = Vec::new();
+        for (folder, (asking, opening)) in under_way {
+            let facts = self.server.facts(asking);
+            let held = self.server.held(opening);
+            match facts.and_then(|facts| Ok((facts, held?))) {
+                // Not by way of a link that somebody planted.
+                Ok((facts, held)) if facts.file_type == rustix::fs::FileType::Directory => {
+                    open.push((folder, held));
+                }
+                Ok(_) => return Err(self.not_listed(folder, Fault::Strange("not a folder"))),
+                Err(Fault::NotFound) if folder.may_be_absent() => *absent = true,
+                Err(fault) => return Err(self.not_listed(folder, fault)),
+            }
+        }
+        Ok(open)
+    }
+
+    /// Takes some names of each folder, and returns the folders that have more.
+    fn more_names(
+        &self,
+        open: Vec<(Folder, Held)>,
+        left: &mut usize,
+        take: &mut dyn FnMut(Folder, &str, &NameEntry) -> Result<(), Fault>,
+    ) -> Result<Vec<(Folder, Held)>, StorageError> {
+        let mut under_way = Vec::new();
+        for (folder, held) in open {
+            let asked: Result<Vec<_>, Fault> = (0..AHEAD).map(|_| held.names()).collect();
+            let asked = asked.map_err(|fault| self.not_listed(folder, fault))?;
+            under_way.push((folder, held, asked));
+        }
+        let mut unfinished = Vec::new();
+        for (folder, held, asked) in under_way {
+            let mut ended = false;
+            for naming in asked {
+                let names = self.server.connection().wait(naming);
+                let names = names.map_err(|fault| self.not_listed(folder, fault))?;
+                ended |= names.is_empty();
+                *left = left.checked_sub(names.len()).ok_or_else(|| {
+                    self.not_listed(folder, Fault::Strange("the server names files without end"))
+                })?;
+                for entry in &names {
+                    let taken = take_entry(folder, entry, take);
+                    taken.map_err(|fault| self.not_listed(folder, fault))?;
+                }
+            }
+            if !ended {
+                unfinished.push((folder, held));
+            }
+        }
+        Ok(unfinished)
+    }
+
+    fn not_listed(&self, folder: Folder, fault: Fault) -> StorageError {
+        match folder {
+            Folder::Top => fault.during("list", self.place()),
+            _ => fault.during("list", folder.path()),
+        }
+    }
+}
+
+fn take_entry(
+    folder: Folder,
+    entry: &NameEntry,
+    take: &mut dyn FnMut(Folder, &str, &NameEntry) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let name = entry.filename.as_os_str();
+    if matches!(name.as_bytes(), b"." | b"..") {
+        return Ok(());
+    }
+    if name.is_empty() || name.len() > MAX_NAME || name.as_bytes().contains(&b'/') {
+        return Err(Fault::Strange("the server names what no file is called"));
+    }
+    take(folder, &name.to_string_lossy(), entry)
+}
