@@ -247,3 +247,38 @@ fn a_run_that_is_killed_while_it_stores_keeps_prunes_or_checks_costs_nothing() {
     run.wait().unwrap();
     assert_goes_on(&sandbox, "the check", &told);
 }
+
+/// A power failure leaves the old or the new: what is not under its name yet is written through,
+/// then it gets the name, then the folder is written through. Nothing is written in place.
+#[test]
+fn what_is_remembered_of_a_job_is_replaced_durably_and_at_once() {
+    if !Path::new("/usr/bin/strace").exists() {
+        return;
+    }
+    let sandbox = with_jobs("[job.night]\npaths = [\"TOP/src\"]\n");
+    for _ in 0..2 {
+        let script = "strace -f -qq -y -e signal=none -o trace \
+                      -e trace=openat,rename,renameat,renameat2,fsync $GABION run night";
+        sandbox.shell(script).env_remove("GABION_REPOSITORY").run().success();
+        let state = sandbox.path("home/.local/state/gabion");
+        let state = fs::canonicalize(&state).unwrap().display().to_string();
+        let trace = fs::read_to_string(sandbox.path("trace")).unwrap();
+        let name = format!("{state}/night.json\"");
+        let mut found = 0;
+        for (at, line) in trace.lines().enumerate().filter(|(_, line)| line.contains(&name)) {
+            if line.contains("openat(") {
+                assert!(line.contains("O_RDONLY"), "{line}");
+                continue;
+            }
+            assert!(line.contains("rename"), "{line}");
+            let written = line.split('"').nth(1).unwrap();
+            let synced = |line: &str, path: &str| {
+                line.contains("fsync(") && line.contains(&format!("<{path}>)"))
+            };
+            assert!(trace.lines().take(at).any(|before| synced(before, written)), "{line}");
+            assert!(trace.lines().skip(at).any(|after| synced(after, &state)), "{line}");
+            found += 1;
+        }
+        assert!(found > 0, "{trace}");
+    }
+}
