@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::UnusableIndex;
 use super::catalogue::Catalogue;
-use super::run::{Place, Run, RunEntry};
+use super::run::{Place, Range, Run, RunEntry, prefix};
 use crate::id::{ChunkId, SessionId};
 
 /// Chunks that may be in memory before they are moved to a run.
@@ -41,9 +41,20 @@ impl Runs {
         self.open.last().map(|run| run.last_pack)
     }
 
+    /// All places of `id`, those of the newest run first.
     pub(super) fn places<'a>(&'a self, id: &ChunkId) -> impl Iterator<Item = Place> + use<'a> {
-        let id = *id;
-        self.open.iter().rev().flat_map(move |open| open.run.places(&id))
+        let wanted = prefix(id);
+        // All runs are asked where it may be before any is looked at there: the processor waits for
+        // the memory of all of them at once.
+        let mut ranges = [Range::default(); MAX_RUNS + 1];
+        for (range, open) in ranges.iter_mut().zip(&self.open) {
+            *range = open.run.range(&wanted);
+        }
+        let numbered = self.open.iter().enumerate().rev();
+        numbered.flat_map(move |(number, open)| {
+            let range = ranges.get(number).copied();
+            open.run.places(&wanted, range.unwrap_or_else(|| open.run.range(&wanted)))
+        })
     }
 
     /// Writes `entries`, all that packs up to `last_pack` hold beyond the other runs, as a new run.
