@@ -23,6 +23,8 @@ const CHECK_KEY: [u8; 32] = [3; 32];
 const CHUNKS_OF_A_BLOCK: u64 = 100;
 const CHUNKS_OF_A_PACK: u64 = 10_000;
 const LOOKUPS: u64 = 1_000_000;
+/// Of those in no order, each of which may need another pack's footer.
+const SCATTERED: u64 = 2_000;
 /// How the program calls itself to look chunks up in a fresh process.
 const LOOK_UP: &str = "look-up-in";
 
@@ -64,13 +66,13 @@ fn size(folder: &Path) -> u64 {
 }
 
 /// Nanoseconds of one lookup of those that `ids` gives.
-fn lookup(index: &Index, found: bool, ids: impl Fn(u64) -> u64) -> u128 {
-    let ids: Vec<ChunkId> = (0..LOOKUPS).map(|n| chunk_id(ids(n))).collect();
+fn lookup(index: &Index, found: bool, times: u64, ids: impl Fn(u64) -> u64) -> u128 {
+    let ids: Vec<ChunkId> = (0..times).map(|n| chunk_id(ids(n))).collect();
     let started = Instant::now();
     for id in &ids {
         assert_eq!(black_box(index.holder(id)).expect("a whole index").is_some(), found);
     }
-    started.elapsed().as_nanos() / u128::from(LOOKUPS)
+    started.elapsed().as_nanos() / u128::from(times)
 }
 
 fn look_up(folder: &Path, count: u64) {
@@ -80,10 +82,10 @@ fn look_up(folder: &Path, count: u64) {
     assert_eq!(index.chunk_count(), count);
     // Ids that are not there, then neighbours, then any. What the first has brought into memory
     // serves the others, as in a long run.
-    let new = lookup(&index, false, |n| count + n);
+    let new = lookup(&index, false, LOOKUPS, |n| count + n);
     let before = memory("RssAnon");
-    let next = lookup(&index, true, |n| n % count);
-    let any = lookup(&index, true, |n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % count);
+    let next = lookup(&index, true, LOOKUPS, |n| n % count);
+    let any = lookup(&index, true, SCATTERED, |n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % count);
     println!(
         "open {:.0} ms; a new chunk {new} ns, one in the order of packs {next} ns, any {any} ns; \
          {before} MB of memory for new ones, {} MB for all",
@@ -95,15 +97,17 @@ fn look_up(folder: &Path, count: u64) {
 fn make(count: u64) {
     let place = tempfile::tempdir().expect("a folder");
     let started = Instant::now();
-    let mut index = open(place.path());
+    let (mut index, mut most) = (open(place.path()), 0);
     for number in 0..count / CHUNKS_OF_A_PACK {
         index.add(None, &[pack(number)]).expect("room");
+        if number % 10 == 0 {
+            most = memory("RssAnon").max(most);
+        }
     }
     let made = started.elapsed().as_secs_f64();
     drop(index);
     println!(
-        "{count} chunks: made in {made:.1} s with {} MB of memory, {} MB in the cache folder",
-        memory("VmHWM"),
+        "{count} chunks: made in {made:.1} s with {most} MB of memory, {} MB in the cache folder",
         size(place.path()) / 1_000_000,
     );
     let own = std::env::current_exe().expect("this program");

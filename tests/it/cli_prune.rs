@@ -250,7 +250,16 @@ fn run_for_a_while(machine: Machine<'_>, args: &[&str], time: Duration) -> Optio
 /// What a writer has confirmed: the seeds of the files of each snapshot.
 type Confirmed = Mutex<BTreeMap<String, Vec<u64>>>;
 
-fn write_and_forget(machine: Machine<'_>, name: &str, until: Instant, confirmed: &Confirmed) {
+/// Returns how many snapshots were confirmed.
+fn write_and_forget(
+    machine: Machine<'_>,
+    name: &str,
+    until: Instant,
+    confirmed: &Confirmed,
+) -> u32 {
+    // The longer it goes on, the more stay, so that there is something to lose.
+    let stay = 1 + usize::try_from(turmoil().as_secs() / 60).unwrap();
+    let mut count = 0;
     let mut random = Random::new(name.len() as u64 + u64::from(name.as_bytes()[0]));
     let mut seeds: Vec<u64> = (0..6).collect();
     let mut in_vain = 0;
@@ -270,10 +279,12 @@ fn write_and_forget(machine: Machine<'_>, name: &str, until: Instant, confirmed:
         if let Some(line) = line {
             let id = line["snapshot"]["id"].as_str().unwrap().to_owned();
             confirmed.lock().unwrap().insert(id, seeds.clone());
+            count += 1;
         }
         if random.below(3) == 0 {
             let own = confirmed.lock().unwrap();
-            let victim = own.keys().nth(random.index(own.len())).filter(|_| own.len() > 1).cloned();
+            let victim = own.keys().nth(random.index(own.len())).filter(|_| own.len() > stay);
+            let victim = victim.cloned();
             drop(own);
             if let Some(id) = victim {
                 confirmed.lock().unwrap().remove(&id);
@@ -282,6 +293,7 @@ fn write_and_forget(machine: Machine<'_>, name: &str, until: Instant, confirmed:
             }
         }
     }
+    count
 }
 
 fn prune_until(machine: Machine<'_>, seed: u64, stop: &AtomicBool) -> u32 {
@@ -325,18 +337,16 @@ fn two_machines_at_once_killed_at_random() {
 fn turmoil_of(sandbox: &Sandbox, machines: [Machine<'_>; 2]) {
     let confirmed = [Confirmed::default(), Confirmed::default()];
     let (until, stop) = (Instant::now() + turmoil(), AtomicBool::new(false));
-    let pruned: u32 = std::thread::scope(|scope| {
+    let (taken, pruned): (u32, u32) = std::thread::scope(|scope| {
         let (confirmed, stop) = (&confirmed, &stop);
         let pruners =
             [0, 1].map(|n| scope.spawn(move || prune_until(machines[n], 1 + n as u64, stop)));
         let writers = [0, 1].map(|n| {
-            scope.spawn(move || {
-                write_and_forget(machines[n], ["a", "b"][n], until, &confirmed[n]);
-            })
+            scope.spawn(move || write_and_forget(machines[n], ["a", "b"][n], until, &confirmed[n]))
         });
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        let taken = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
         stop.store(true, Ordering::Relaxed);
-        pruners.into_iter().map(|pruner| pruner.join().unwrap()).sum()
+        (taken, pruners.into_iter().map(|pruner| pruner.join().unwrap()).sum())
     });
     sandbox.gabion(["check", "--read-data"]).run().success();
     let mut restored = 0;
@@ -358,6 +368,9 @@ fn turmoil_of(sandbox: &Sandbox, machines: [Machine<'_>; 2]) {
     assert!(restored > 0 && pruned > 0, "{restored} snapshots, {pruned} prunes");
     sandbox.gabion(["prune", "--max-unused", "0%", "--accept-fewer"]).run().success();
     sandbox.gabion(["check", "--read-data"]).run().success();
-    let counts = format!("{restored} snapshots restored, {pruned} prunes not killed");
+    let counts = format!(
+        "{taken} snapshots confirmed, {restored} not forgotten and restored, \
+         {pruned} prunes not killed"
+    );
     report("turmoil", &counts, 0);
 }
