@@ -12,7 +12,7 @@ mod run;
 mod runs;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bases::Bases;
 pub use cache_folder::CacheFolder;
@@ -78,6 +78,9 @@ pub struct Index {
     /// Chunks of packs that no run covers.
     recent: Recent,
     footers: Mutex<FooterCache>,
+    /// Packs of which a chunk was found in the authenticated footer where a run says that it is:
+    /// the run means the pack that the catalogue gives this number.
+    proven: RwLock<HashSet<u32>>,
     bases: Bases,
 }
 
@@ -122,7 +125,9 @@ impl Index {
         let known = Known::open(path.as_deref(), repository, check_key)?;
         let packs = known.packs()?;
         let runs = match (&folder, &known) {
-            (Some(folder), Known::Kept(catalogue)) => Runs::open(folder.path(), catalogue)?,
+            (Some(folder), Known::Kept(catalogue)) => {
+                Runs::open(folder.path(), catalogue, check_key)?
+            }
             _ => Runs::default(),
         };
         let mut index = Self {
@@ -133,6 +138,7 @@ impl Index {
             condemned: HashSet::new(),
             recent: Recent::default(),
             footers: Mutex::default(),
+            proven: RwLock::default(),
             bases: Bases::default(),
             runs,
         };
@@ -356,9 +362,32 @@ impl Index {
             // What is in memory was read from authenticated footers, whole ids and all.
             return Ok(Some((row.id, place.chunk)));
         }
-        self.find(id, |no, footer, chunk| {
-            (!self.condemned.contains(&no)).then_some((footer.id, chunk))
-        })
+        for place in self.recent.places(id).chain(self.runs.sound_places(id)) {
+            let Some(row) = self.packs.get(&place.pack) else { continue };
+            if self.condemned.contains(&place.pack) {
+                continue;
+            }
+            // Chunks in no order would each need another pack's footer.
+            if self.is_proven(place.pack) || self.prove(id, place)? {
+                return Ok(Some((row.id, place.chunk)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_proven(&self, pack: u32) -> bool {
+        self.proven.read().unwrap_or_else(PoisonError::into_inner).contains(&pack)
+    }
+
+    /// Compares what a run says of `id` with the footer.
+    fn prove(&self, id: &ChunkId, place: Place) -> Result<bool, UnusableIndex> {
+        let Some(footer) = self.footer(place.pack)? else { return Ok(false) };
+        let chunk = footer.footer.chunks.get(place.chunk as usize);
+        let is_so = chunk.is_some_and(|chunk| chunk.id == *id);
+        if is_so {
+            self.proven.write().unwrap_or_else(PoisonError::into_inner).insert(place.pack);
+        }
+        Ok(is_so)
     }
 
     /// Where the bytes of `id` are.

@@ -1,7 +1,7 @@
 //! Chunks of packs that no run covers, in memory.
 
 use super::IdMap;
-use super::run::{Place, RunEntry, prefix};
+use super::run::{Place, RunEntry};
 use crate::id::ChunkId;
 
 /// Where these chunks are.
@@ -55,6 +55,6 @@ impl Recent {
     pub(super) fn entries(&self) -> Vec<RunEntry> {
         let others =
             self.others.iter().flat_map(|(id, places)| places.iter().map(move |p| (id, p)));
-        self.one.iter().chain(others).map(|(id, place)| (prefix(id), *place)).collect()
+        self.one.iter().chain(others).map(|(id, place)| (*id, *place)).collect()
     }
 }

@@ -3,9 +3,11 @@
 use std::collections::BinaryHeap;
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
 use super::UnusableIndex;
 use super::catalogue::Catalogue;
-use super::run::{Place, Range, Run, RunEntry, prefix};
+use super::run::{Place, Range, Run, RunEntry};
 use crate::id::{ChunkId, SessionId};
 
 /// Chunks that may be in memory before they are moved to a run.
@@ -17,6 +19,7 @@ const MAX_RUNS: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Runs {
     open: Vec<OpenRun>,
+    key: Zeroizing<[u8; 32]>,
 }
 
 #[derive(Debug)]
@@ -27,13 +30,18 @@ struct OpenRun {
 }
 
 impl Runs {
-    pub(super) fn open(folder: &Path, catalogue: &Catalogue) -> Result<Self, UnusableIndex> {
+    /// Opens the runs that belong to the catalogue; `key` makes their checksums.
+    pub(super) fn open(
+        folder: &Path,
+        catalogue: &Catalogue,
+        key: &[u8; 32],
+    ) -> Result<Self, UnusableIndex> {
         let mut open = Vec::new();
         for (name, last_pack) in catalogue.runs()? {
-            let run = Run::open(&folder.join(&name))?;
+            let run = Run::open(&folder.join(&name), key)?;
             open.push(OpenRun { name, last_pack, run });
         }
-        Ok(Self { open })
+        Ok(Self { open, key: Zeroizing::new(*key) })
     }
 
     /// The number of the last pack whose chunks are in a run.
@@ -41,19 +49,31 @@ impl Runs {
         self.open.last().map(|run| run.last_pack)
     }
 
-    /// All places of `id`, those of the newest run first.
+    /// All places of `id`, those of the newest run first; nobody has checked whether they are true.
     pub(super) fn places<'a>(&'a self, id: &ChunkId) -> impl Iterator<Item = Place> + use<'a> {
-        let wanted = prefix(id);
+        self.found(id).map(|(_, _, place)| place)
+    }
+
+    /// The places of `id` that are as they were written.
+    pub(super) fn sound_places<'a>(
+        &'a self,
+        id: &ChunkId,
+    ) -> impl Iterator<Item = Place> + use<'a> {
+        let sound = self.found(id).filter(|(run, at, _)| run.is_sound(*at));
+        sound.map(|(_, _, place)| place)
+    }
+
+    fn found<'a>(&'a self, id: &ChunkId) -> impl Iterator<Item = (&'a Run, u64, Place)> + use<'a> {
+        let id = *id;
         // All runs are asked where it may be before any is looked at there: the processor waits for
         // the memory of all of them at once.
         let mut ranges = [Range::default(); MAX_RUNS + 1];
         for (range, open) in ranges.iter_mut().zip(&self.open) {
-            *range = open.run.range(&wanted);
+            *range = open.run.range(&id);
         }
-        let numbered = self.open.iter().enumerate().rev();
-        numbered.flat_map(move |(number, open)| {
-            let range = ranges.get(number).copied();
-            open.run.places(&wanted, range.unwrap_or_else(|| open.run.range(&wanted)))
+        self.open.iter().enumerate().rev().flat_map(move |(number, open)| {
+            let range = ranges.get(number).copied().unwrap_or_else(|| open.run.range(&id));
+            open.run.places(&id, range).map(|(at, place)| (&open.run, at, place))
         })
     }
 
@@ -69,12 +89,12 @@ impl Runs {
     ) -> Result<bool, UnusableIndex> {
         entries.sort_unstable();
         let name = new_name();
-        Run::write(&folder.join(&name), entries.len() as u64, entries)?;
+        Run::write(&folder.join(&name), &self.key, entries.len() as u64, entries)?;
         if !catalogue.add_run(&name, last_pack, known)? {
             remove(folder, &name);
             return Ok(false);
         }
-        let run = Run::open(&folder.join(&name))?;
+        let run = Run::open(&folder.join(&name), &self.key)?;
         self.open.push(OpenRun { name, last_pack, run });
         if self.open.len() > MAX_RUNS {
             self.merge(folder, catalogue)?;
@@ -93,7 +113,7 @@ impl Runs {
         }
         let merged = &self.open[first..];
         let name = new_name();
-        Run::write(&folder.join(&name), sum, Merge::new(merged))?;
+        Run::write(&folder.join(&name), &self.key, sum, Merge::new(merged))?;
         let old: Vec<String> = merged.iter().map(|run| run.name.clone()).collect();
         let Some(last_pack) = self.last_pack() else { return Ok(()) };
         if !catalogue.replace_runs(&old, &name, last_pack)? {
@@ -101,7 +121,7 @@ impl Runs {
             return Ok(());
         }
         self.open.truncate(first);
-        let run = Run::open(&folder.join(&name))?;
+        let run = Run::open(&folder.join(&name), &self.key)?;
         self.open.push(OpenRun { name, last_pack, run });
         old.iter().for_each(|name| remove(folder, name));
         Ok(())

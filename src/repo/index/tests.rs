@@ -43,6 +43,37 @@ fn finds_chunks_in_memory_and_in_runs_and_after_reopening() {
     }
 }
 
+/// An entry that means another pack would have a snapshot count on a chunk that is not there.
+#[test]
+fn a_run_with_a_damaged_entry_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut index = open(folder.path()).unwrap();
+    (0..2).for_each(|at| index.add(None, &[pack(at * 50_000..(at + 1) * 50_000)]).unwrap());
+    assert!(index.runs.last_pack().is_some() && index.recent.len() == 0);
+    drop(index);
+    let runs = walkdir::WalkDir::new(folder.path()).into_iter().map(|item| item.unwrap());
+    let run =
+        runs.map(|item| item.into_path()).find(|path| path.extension() == Some("ids".as_ref()));
+    let run = run.unwrap();
+    let mut bytes = std::fs::read(&run).unwrap();
+    // The number of the pack of the entry in the middle: 1 becomes 2, or 2 becomes 1.
+    let entry = 24 + 40 * 50_000;
+    bytes[entry + 32] ^= 3;
+    let damaged = ChunkId(bytes[entry..entry + 32].try_into().unwrap());
+    #[expect(clippy::disallowed_methods, reason = "plants damage")]
+    std::fs::write(&run, bytes).unwrap();
+    let index = open(folder.path()).unwrap();
+    let mut unknown = 0;
+    for n in 0..100_000 {
+        match index.holder(&id(n)).unwrap() {
+            Some(holder) => assert_eq!(holder, index.packs[&(1 + n / 50_000)].id, "{n}"),
+            None => unknown += 1,
+        }
+    }
+    assert_eq!(index.holder(&damaged).unwrap(), None);
+    assert!((1..=128).contains(&unknown), "the block of it: {unknown}");
+}
+
 #[test]
 fn forgotten_and_condemned_packs_hold_nothing_for_new_snapshots() {
     let folder = tempfile::tempdir().unwrap();
