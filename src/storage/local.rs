@@ -13,8 +13,9 @@ use std::time::SystemTime;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::listing::{Item, is_unused};
+use super::listing::is_unused;
 use super::local_folder as handle;
+use super::local_listing::Leftovers;
 use super::local_pending::{PendingFile, put_in_place};
 use super::name::Folder;
 use super::{
@@ -25,10 +26,11 @@ use super::{
 #[derive(Debug)]
 pub struct LocalStorage {
     /// Where the folder was found; only ever asked whether it is still there.
-    path: PathBuf,
-    top: Arc<File>,
+    pub(super) path: PathBuf,
+    pub(super) top: Arc<File>,
     /// Handles of the folders that were needed so far.
     folders: Mutex<BTreeMap<Folder, Arc<File>>>,
+    pub(super) leftovers: Leftovers,
 }
 
 impl LocalStorage {
@@ -82,7 +84,8 @@ impl LocalStorage {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let top = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
         let top = Arc::new(File::from(top));
-        Ok(Self { path: path.to_owned(), top, folders: Mutex::default() })
+        let (folders, leftovers) = (Mutex::default(), Leftovers::default());
+        Ok(Self { path: path.to_owned(), top, folders, leftovers })
     }
 
     fn make_folders(&self) -> io::Result<()> {
@@ -100,7 +103,7 @@ impl LocalStorage {
     }
 
     /// A new handle of a folder, found from the top.
-    fn folder_afresh(&self, folder: Folder) -> io::Result<Arc<File>> {
+    pub(super) fn folder_afresh(&self, folder: Folder) -> io::Result<Arc<File>> {
         let Some((parent, name)) = folder.place() else { return Ok(Arc::clone(&self.top)) };
         Ok(Arc::new(handle::open_folder(&*self.folder_afresh(parent)?, &name)?))
     }
@@ -142,33 +145,7 @@ impl LocalStorage {
             .map_err(|error| StorageError::from_io(operation, name, error))
     }
 
-    /// What `folder` holds.
-    fn items(&self, folder: Folder) -> Result<Vec<Item>, StorageError> {
-        // Not through a kept handle: that of a folder which was removed lists as empty, and "there
-        // are no snapshots" must never be said by mistake.
-        match self.folder_afresh(folder).and_then(|handle| handle::items(&handle)) {
-            // The top always holds something, unless it was removed.
-            Ok(items) if items.is_empty() && folder == Folder::Top => self.verify_place(),
-            Ok(items) => return Ok(items),
-            Err(error)
-                if error.kind() == io::ErrorKind::NotFound
-                    && folder.may_be_absent()
-                    && folder.place().is_some_and(|(parent, _)| self.has(parent)) =>
-            {
-                // Folders are also missing when the whole repository was removed.
-                self.verify_place()
-            }
-            Err(error) => Err(StorageError::from_io("list", self.label(folder), error)),
-        }?;
-        Ok(Vec::new())
-    }
-
-    /// The folder is there, or may be absent.
-    fn has(&self, folder: Folder) -> bool {
-        folder.may_be_absent() || self.folder_afresh(folder).is_ok()
-    }
-
-    fn label(&self, folder: Folder) -> String {
+    pub(super) fn label(&self, folder: Folder) -> String {
         match folder {
             Folder::Top => self.path.display().to_string(),
             _ => folder.path(),
@@ -241,17 +218,7 @@ impl Storage for LocalStorage {
     }
 
     fn list(&self, kind: ObjectKind) -> Result<Listing, StorageError> {
-        let mut listing = Listing::default();
-        let folder = kind.folder();
-        let items = self.items(folder)?;
-        if folder.has_fans() {
-            for fan in listing.add_beside_fans(folder, items) {
-                listing.add(kind, fan, self.items(fan)?);
-            }
-        } else {
-            listing.add(kind, folder, items);
-        }
-        Ok(listing.sorted())
+        self.list_all(kind)
     }
 
     fn delete(&self, name: ObjectName) -> Result<(), StorageError> {
@@ -314,21 +281,6 @@ impl Storage for LocalStorage {
     }
 
     fn sweep_abandoned(&self) -> Result<u64, StorageError> {
-        let mut swept = 0;
-        let mut folders: Vec<_> =
-            std::iter::once(Folder::Top).chain(Folder::all_below_top()).collect();
-        folders.push(Folder::Quarantine);
-        if self.folder_afresh(Folder::Parity).is_ok() {
-            folders.extend(Folder::all_of_parity());
-        }
-        for folder in folders {
-            let failed = |error| StorageError::from_io("sweep", self.label(folder), error);
-            match self.folder_afresh(folder) {
-                Ok(handle) => swept += handle::sweep(&handle).map_err(failed)?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed(error)),
-            }
-        }
-        Ok(swept)
+        self.sweep()
     }
 }

@@ -34,6 +34,11 @@ pub(super) fn open_folder(parent: &File, name: &str) -> io::Result<File> {
     Ok(File::from(folder))
 }
 
+/// Opens the folder `name` in `parent` to list it.
+pub(super) fn open_listing(parent: &File, name: &str) -> io::Result<Dir> {
+    Ok(Dir::new(open_folder(parent, name)?)?)
+}
+
 /// Makes the folder `name` in `parent`; one that exists already is fine.
 pub(super) fn make_folder(parent: &File, name: &str) -> io::Result<()> {
     match rustix::fs::mkdirat(parent, name, FOLDER_MODE) {
@@ -85,16 +90,20 @@ pub(super) fn object_modified(folder: &File, name: &str) -> io::Result<SystemTim
     open_object(folder, name)?.0.metadata()?.modified()
 }
 
-/// Everything in `folder`, unsorted, without the unfinished objects.
-pub(super) fn items(folder: &File) -> io::Result<Vec<Item>> {
-    let mut items = Vec::new();
-    for name in names(folder)? {
+/// Everything in a folder, unsorted, without the unfinished objects; and whether there are any of
+/// those.
+pub(super) fn items(folder: Dir) -> io::Result<(Vec<Item>, bool)> {
+    let (mut items, mut has_unfinished) = (Vec::new(), false);
+    let (names, folder) = names(folder)?;
+    for name in names {
         let text = name.to_string_lossy();
         if temporary::is_temporary(&text) {
+            has_unfinished = true;
             continue;
         }
+        let handle = folder.fd()?;
         let stat =
-            match retry_on_intr(|| rustix::fs::statat(folder, &name, AtFlags::SYMLINK_NOFOLLOW)) {
+            match retry_on_intr(|| rustix::fs::statat(handle, &name, AtFlags::SYMLINK_NOFOLLOW)) {
                 Ok(stat) => stat,
                 // Deleted since the folder was read: as good as deleted before.
                 Err(Errno::NOENT) => continue,
@@ -106,25 +115,29 @@ pub(super) fn items(folder: &File) -> io::Result<Vec<Item>> {
             len: u64::try_from(stat.st_size).map_err(io::Error::other)?,
         });
     }
-    Ok(items)
+    Ok((items, has_unfinished))
 }
 
-fn names(folder: &File) -> io::Result<Vec<CString>> {
+/// `folder`, to be listed through a handle of its own: the position in a folder belongs to the
+/// handle, and several threads may be listing this one.
+pub(super) fn listed_apart(folder: &File) -> io::Result<Dir> {
+    Ok(retry_on_intr(|| Dir::read_from(folder))?)
+}
+
+fn names(mut folder: Dir) -> io::Result<(Vec<CString>, Dir)> {
     let mut names = Vec::new();
-    // Reads through a handle of its own: the position in a folder belongs to the handle, and
-    // several threads may be listing this one.
-    for item in retry_on_intr(|| Dir::read_from(folder))? {
+    while let Some(item) = folder.read() {
         let name = item?.file_name().to_owned();
         if !matches!(name.as_bytes(), b"." | b"..") {
             names.push(name);
         }
     }
-    Ok(names)
+    Ok((names, folder))
 }
 
 /// Unlinks the unfinished objects in `folder` whose owners are dead; returns how many.
 pub(super) fn sweep(folder: &File) -> io::Result<u64> {
-    let mut leftovers = names(folder)?;
+    let (mut leftovers, _) = names(listed_apart(folder)?)?;
     leftovers.retain(|name| temporary::is_of_lock_holder(&name.to_string_lossy()));
     if leftovers.is_empty() {
         return Ok(0);

@@ -6,6 +6,7 @@ mod error;
 mod listing;
 mod local;
 mod local_folder;
+mod local_listing;
 mod local_pending;
 mod memory;
 mod name;
