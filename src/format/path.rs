@@ -40,8 +40,8 @@ pub fn problem(path: &[u8]) -> Option<&'static str> {
     if path.is_empty() {
         return Some("empty path");
     }
-    if path.len() > MAX_PATH_LEN {
-        return Some("path too long");
+    if let Some(problem) = too_long(path) {
+        return Some(problem);
     }
     path.split(|&byte| byte == b'/').find_map(|component| match component {
         b"" => Some("path with an empty component"),
@@ -49,6 +49,11 @@ pub fn problem(path: &[u8]) -> Option<&'static str> {
         _ if component.contains(&0) => Some("path with a zero byte"),
         _ => None,
     })
+}
+
+/// Why `path` cannot be a key, if its length alone says so.
+pub fn too_long(path: &[u8]) -> Option<&'static str> {
+    (path.len() > MAX_PATH_LEN).then_some("path too long")
 }
 
 /// `path` for people: with the leading slash, odd bytes escaped.

@@ -84,6 +84,7 @@ impl<'a> Reader<'a> {
 
     /// A LEB128 integer in its shortest form (a second spelling of one value would let two
     /// different byte strings mean the same).
+    #[inline]
     pub fn varint(&mut self) -> Result<u64, DecodeError> {
         if let Some((&byte, tail)) = self.rest.split_first()
             && byte < 0x80
@@ -91,6 +92,10 @@ impl<'a> Reader<'a> {
             self.rest = tail;
             return Ok(u64::from(byte));
         }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8()?;

@@ -1,11 +1,12 @@
 //! Building a tree from entries in path order, taking over whole pages that did not change.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::LeafPage;
 use crate::crypto::ChunkKind;
 use crate::format::entry::Entry;
-use crate::format::page::{Leaf, PageRef, Upper};
+use crate::format::page::{EntryRef, Leaf, PageRef, Upper};
 use crate::format::path;
 use crate::id::ChunkId;
 use crate::repo::{PackClass, Repository, RepositoryError, Worker, Writer};
@@ -26,23 +27,26 @@ pub struct TreeTotals {
 }
 
 enum Item {
-    Same(Arc<LeafPage>, usize),
+    /// Neighbours in an existing leaf.
+    Same(Arc<LeafPage>, Range<usize>),
     New(Box<Entry>),
 }
 
 impl Item {
-    fn path(&self) -> &[u8] {
+    fn last_path(&self) -> &[u8] {
         match self {
-            Self::Same(page, at) => page.leaf.path(*at),
+            Self::Same(page, range) => page.leaf.path(range.end - 1),
             Self::New(entry) => &entry.path,
         }
     }
 
-    fn weight(&self) -> usize {
-        match self {
-            Self::Same(page, at) => page.leaf.weight(*at),
-            Self::New(entry) => entry.weight(),
-        }
+    fn entries(&self) -> impl Iterator<Item = EntryRef<'_>> {
+        let (same, new) = match self {
+            Self::Same(page, range) => (Some((page, range.clone())), None),
+            Self::New(entry) => (None, Some(EntryRef::from(&**entry))),
+        };
+        let same = same.into_iter().flat_map(|(page, range)| range.map(|at| page.leaf.entry_ref(at)));
+        same.chain(new)
     }
 }
 
@@ -51,6 +55,7 @@ pub struct TreeBuilder {
     worker: Worker,
     fan_out_bits: u32,
     leaf: Vec<Item>,
+    leaf_entries: usize,
     leaf_weight: usize,
     /// The first path of a page that was taken over whole, until an entry follows it.
     whole_page: Option<Box<[u8]>>,
@@ -75,6 +80,7 @@ impl TreeBuilder {
             worker: writer.worker(PackClass::Pages)?,
             fan_out_bits: u32::from(writer.repository().config().pages.fan_out_bits),
             leaf: Vec::new(),
+            leaf_entries: 0,
             leaf_weight: 0,
             whole_page: None,
             levels: Vec::new(),
@@ -98,9 +104,13 @@ impl TreeBuilder {
     /// When storing a page fails, or the entry's path is not behind the last one: the tree would be
     /// wrong for ever.
     pub fn push(&mut self, entry: Entry) -> Result<(), RepositoryError> {
-        let starts = self.starts_page(&entry.path, 1);
-        self.totals.bytes += entry.meta.size;
-        self.add(Item::New(Box::new(entry)), starts)
+        self.require_order(&entry.path)?;
+        if self.starts_page(&entry.path, 1) || self.is_full() {
+            self.close_leaf()?;
+        }
+        self.count(entry.meta.size, entry.weight());
+        self.leaf.push(Item::New(Box::new(entry)));
+        Ok(())
     }
 
     /// Adds the entry at `at` of an existing leaf, unchanged. When a whole leaf is added so and
@@ -109,29 +119,45 @@ impl TreeBuilder {
     /// # Errors
     /// As [`Self::push`].
     pub fn push_same(&mut self, page: &Arc<LeafPage>, at: usize) -> Result<(), RepositoryError> {
-        // Only the first entry of a page can be one that begins a page.
-        let starts = at == 0 && self.starts_page(page.leaf.path(0), 1);
-        self.totals.bytes += page.leaf.stat(at).size;
-        self.add(Item::Same(Arc::clone(page), at), starts)
-    }
-
-    fn add(&mut self, item: Item, starts_page: bool) -> Result<(), RepositoryError> {
-        self.require_order(item.path())?;
-        self.whole_page = None;
-        let forced = self.leaf.len() >= FORCED_CUT << self.fan_out_bits
-            || self.leaf_weight >= MAX_LEAF_WEIGHT;
-        if starts_page || forced {
+        let (size, weight) = (page.leaf.stat(at).size, page.leaf.weight(at));
+        let is_full = self.is_full();
+        if let Some(Item::Same(last, range)) = self.leaf.last_mut()
+            && range.end == at
+            && Arc::ptr_eq(last, page)
+            && !is_full
+        {
+            // Neighbours are in order, and only the first entry of a page can be one that begins
+            // a page.
+            range.end += 1;
+            self.count(size, weight);
+            return Ok(());
+        }
+        self.require_order(page.leaf.path(at))?;
+        if is_full || at == 0 && self.starts_page(page.leaf.path(0), 1) {
             self.close_leaf()?;
         }
-        self.totals.entries += 1;
-        self.leaf_weight += item.weight();
-        self.leaf.push(item);
+        self.count(size, weight);
+        self.leaf.push(Item::Same(Arc::clone(page), at..at + 1));
         Ok(())
+    }
+
+    /// Whether the leaf is cut here, whatever comes.
+    fn is_full(&self) -> bool {
+        self.leaf_entries >= FORCED_CUT << self.fan_out_bits || self.leaf_weight >= MAX_LEAF_WEIGHT
+    }
+
+    /// Counts an entry that is added to the leaf.
+    fn count(&mut self, size: u64, weight: usize) {
+        self.whole_page = None;
+        self.totals.entries += 1;
+        self.totals.bytes += size;
+        self.leaf_entries += 1;
+        self.leaf_weight += weight;
     }
 
     /// What is taken over comes from trees that anybody may have made.
     fn require_order(&self, path: &[u8]) -> Result<(), RepositoryError> {
-        let last = self.leaf.last().map(Item::path).or(self.whole_page.as_deref());
+        let last = self.leaf.last().map(Item::last_path).or(self.whole_page.as_deref());
         if last.is_none_or(|last| path::compare(last, path).is_lt()) {
             return Ok(());
         }
@@ -181,23 +207,17 @@ impl TreeBuilder {
         if self.leaf.is_empty() {
             return Ok(());
         }
-        self.leaf_weight = 0;
+        (self.leaf_entries, self.leaf_weight) = (0, 0);
         let items = std::mem::take(&mut self.leaf);
         if let Some(page) = taken_over(&items) {
             return self.add_page(0, page);
         }
-        let entries: Vec<Entry> = items
-            .into_iter()
-            .map(|item| match item {
-                Item::Same(page, at) => page.leaf.entry(at),
-                Item::New(entry) => *entry,
-            })
-            .collect();
+        let entries: Vec<EntryRef<'_>> = items.iter().flat_map(Item::entries).collect();
         let page = PageRef {
-            first_path: entries[0].path.clone(),
-            id: self.worker.store(ChunkKind::Page, &Leaf::encode(&entries))?,
+            first_path: entries[0].path().into(),
+            id: self.worker.store(ChunkKind::Page, &Leaf::encode_refs(&entries))?,
             entries: entries.len() as u64,
-            bytes: entries.iter().map(|entry| entry.meta.size).sum(),
+            bytes: entries.iter().map(EntryRef::size).sum(),
         };
         self.add_page(0, page)
     }
@@ -299,10 +319,6 @@ fn starts_page(repository: &Repository, path: &[u8], heights: u32) -> bool {
 
 /// The page whose entries are exactly `items`, if there is one.
 fn taken_over(items: &[Item]) -> Option<PageRef> {
-    let Item::Same(first, 0) = items.first()? else { return None };
-    let whole = first.leaf.len() == items.len()
-        && items.iter().enumerate().all(|(position, item)| {
-            matches!(item, Item::Same(page, at) if *at == position && Arc::ptr_eq(page, first))
-        });
-    whole.then(|| first.page.clone())
+    let [Item::Same(page, range)] = items else { return None };
+    (*range == (0..page.leaf.len())).then(|| page.page.clone())
 }

@@ -105,6 +105,14 @@ impl<'r> Cursor<'r> {
         }
     }
 
+    /// Goes past so many entries of the leaf that the position is in; it must have them.
+    pub fn skip_entries(&mut self, count: usize) {
+        if let Some(Frame::Leaf { at, .. }) = self.stack.last_mut() {
+            *at += count - 1;
+        }
+        self.skip();
+    }
+
     /// The path of the entry that follows what lies at the position, an entry or a whole page,
     /// where that can be said without reading a page; nothing at the end of the tree.
     pub fn after(&self) -> Option<&[u8]> {

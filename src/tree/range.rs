@@ -1,10 +1,11 @@
 //! Taking over a range of a tree: whole pages where that gives the pages that building anew would
 //! give, entries otherwise.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Cursor, LeafPage, Node, begins_page};
-use crate::format::page::PageRef;
+use crate::format::page::{Leaf, PageRef};
 use crate::format::path;
 use crate::repo::RepositoryError;
 
@@ -25,6 +26,23 @@ impl Bound<'_> {
             Self::Within(folder) => path::is_within(path, folder),
         }
     }
+
+    /// Where the range ends in `leaf`, whose entries from `at` on are not before it.
+    fn end_in(&self, leaf: &Leaf, at: usize) -> usize {
+        if self.holds(leaf.path(leaf.len() - 1)) {
+            return leaf.len();
+        }
+        let (mut low, mut high) = (at, leaf.len() - 1);
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.holds(leaf.path(middle)) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
 }
 
 /// A piece of a tree that is taken over.
@@ -32,8 +50,8 @@ impl Bound<'_> {
 pub enum Taken {
     /// A whole page, unseen, and its height.
     Page(PageRef, u8),
-    /// One entry of a leaf.
-    Entry(Arc<LeafPage>, usize),
+    /// Neighbouring entries of a leaf, by their positions.
+    Entries(Arc<LeafPage>, Range<usize>),
 }
 
 impl Cursor<'_> {
@@ -51,10 +69,15 @@ impl Cursor<'_> {
             let taken = match self.node() {
                 None => return Ok(None),
                 Some(Node::Entry { page, at }) => {
-                    bound.holds(page.leaf.path(at)).then(|| Taken::Entry(Arc::clone(page), at))
+                    let (page, end) = (Arc::clone(page), bound.end_in(&page.leaf, at));
+                    if at == end {
+                        return Ok(None);
+                    }
+                    self.skip_entries(end - at);
+                    return Ok(Some(Taken::Entries(page, at..end)));
                 }
                 Some(Node::Page { page, height }) if self.is_whole(page, height, bound) => {
-                    Some(Taken::Page(page.clone(), height))
+                    Taken::Page(page.clone(), height)
                 }
                 Some(Node::Page { page, height }) => {
                     if height < u8::MAX - 1 && !bound.holds(&page.first_path) {
@@ -64,10 +87,8 @@ impl Cursor<'_> {
                     continue;
                 }
             };
-            if taken.is_some() {
-                self.skip();
-            }
-            return Ok(taken);
+            self.skip();
+            return Ok(Some(taken));
         }
     }
 

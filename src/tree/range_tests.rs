@@ -32,7 +32,9 @@ fn merge_ranges(repository: &Arc<Repository>, old: &Map, new: &Map) -> (ChunkId,
                     heights[usize::from(height)] += 1;
                     builder.push_page(&page, height).unwrap();
                 }
-                Taken::Entry(page, at) => builder.push_same(&page, at).unwrap(),
+                Taken::Entries(page, mut range) => {
+                    range.try_for_each(|at| builder.push_same(&page, at)).unwrap();
+                }
             }
         }
         if before != after {

@@ -43,10 +43,16 @@ impl Paths {
         self.bytes.extend_from_within(previous.start..previous.start + shared);
         self.bytes.extend_from_slice(suffix);
         let path = &self.bytes[start..];
-        if let Some(problem) = path::problem(path) {
+        // The whole components that it shares with the path before were looked at there.
+        let known = path[..shared].iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
+        let problem = path::problem(&path[known..]);
+        if let Some(problem) = problem.or_else(|| path::too_long(path)) {
             return Err(problem);
         }
-        if !previous.is_empty() && path::compare(&self.bytes[previous], path).is_ge() {
+        let differs_from = previous.start + shared..previous.end;
+        if !previous.is_empty()
+            && path::compare(&self.bytes[differs_from], &path[shared..]).is_ge()
+        {
             return Err("paths out of order");
         }
         self.ends.push(u32::try_from(self.bytes.len()).map_err(|_| "paths too long together")?);
@@ -57,6 +63,7 @@ impl Paths {
     pub(super) fn decode(reader: &mut Reader<'_>, count: usize) -> Result<Self, DecodeError> {
         let mut column = column(reader)?;
         let mut paths = Self::default();
+        paths.ends.reserve(count.min(column.remaining()));
         for _ in 0..count {
             let shared = column.count(path::MAX_PATH_LEN)?;
             let suffix = column.bytes(path::MAX_PATH_LEN)?;
@@ -96,18 +103,26 @@ pub(super) fn column<'a>(reader: &mut Reader<'a>) -> Result<Reader<'a>, DecodeEr
 pub(super) struct Dictionary<T> {
     numbers: HashMap<T, u64>,
     values: Vec<T>,
+    /// The number that was asked for last: neighbours are mostly alike.
+    last: u64,
 }
 
 impl<T: Hash + Eq + Clone> Dictionary<T> {
     pub(super) fn new() -> Self {
-        Self { numbers: HashMap::new(), values: Vec::new() }
+        Self { numbers: HashMap::new(), values: Vec::new(), last: 0 }
     }
 
     pub(super) fn number(&mut self, value: &T) -> u64 {
+        let last = usize::try_from(self.last).ok().and_then(|last| self.values.get(last));
+        if last == Some(value) {
+            return self.last;
+        }
         if let Some(&number) = self.numbers.get(value) {
+            self.last = number;
             return number;
         }
         let number = self.values.len() as u64;
+        self.last = number;
         self.numbers.insert(value.clone(), number);
         self.values.push(value.clone());
         number

@@ -25,6 +25,57 @@ pub struct EntryStat {
     pub size: u64,
 }
 
+/// An entry as it lies somewhere, with nothing copied.
+#[derive(Debug, Clone, Copy)]
+pub struct EntryRef<'a> {
+    pub(super) path: &'a [u8],
+    pub(super) stat: EntryStat,
+    pub(super) mode: u16,
+    pub(super) links: u32,
+    pub(super) owner: &'a Arc<Owner>,
+    pub(super) xattrs: &'a Arc<[Xattr]>,
+    pub(super) device: u64,
+    pub(super) target: &'a [u8],
+    pub(super) content: &'a Content,
+}
+
+impl<'a> EntryRef<'a> {
+    /// Its path.
+    pub fn path(&self) -> &'a [u8] {
+        self.path
+    }
+
+    /// Its plain length in bytes.
+    pub fn size(&self) -> u64 {
+        self.stat.size
+    }
+}
+
+impl<'a> From<&'a Entry> for EntryRef<'a> {
+    fn from(entry: &'a Entry) -> Self {
+        let meta = &entry.meta;
+        Self {
+            path: &entry.path,
+            stat: EntryStat {
+                kind: meta.kind,
+                unsettled: meta.unsettled,
+                mtime: meta.mtime,
+                ctime: meta.ctime,
+                inode: meta.inode,
+                filesystem: meta.filesystem,
+                size: meta.size,
+            },
+            mode: meta.mode,
+            links: meta.links,
+            owner: &meta.owner,
+            xattrs: &meta.xattrs,
+            device: meta.device,
+            target: &meta.target,
+            content: &entry.content,
+        }
+    }
+}
+
 /// The fixed-size part of an entry beside its stat.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rest {
@@ -105,27 +156,42 @@ impl Leaf {
 
     /// The whole entry at `at`.
     pub fn entry(&self, at: usize) -> Entry {
-        let (stat, rest) = (&self.stats[at], &self.rest[at]);
-        let find = |list: &[(usize, u64)]| {
-            list.binary_search_by_key(&at, |item| item.0).map_or(0, |found| list[found].1)
-        };
-        let target = self.targets.binary_search_by_key(&at, |item| item.0);
+        let EntryRef { path, stat, mode, links, owner, xattrs, device, target, content } =
+            self.entry_ref(at);
         let meta = Metadata {
             kind: stat.kind,
-            mode: rest.mode,
-            owner: Arc::clone(&self.owners[rest.owner as usize]),
+            mode,
+            owner: Arc::clone(owner),
             mtime: stat.mtime,
             ctime: stat.ctime,
             inode: stat.inode,
             filesystem: stat.filesystem,
-            links: rest.links,
+            links,
             size: stat.size,
-            device: find(&self.devices),
-            xattrs: Arc::clone(&self.xattrs[rest.xattrs as usize]),
-            target: target.map_or_else(|_| Box::default(), |found| self.targets[found].1.clone()),
+            device,
+            xattrs: Arc::clone(xattrs),
+            target: target.into(),
             unsettled: stat.unsettled,
         };
-        Entry { path: self.path(at).into(), meta, content: self.contents[at].clone() }
+        Entry { path: path.into(), meta, content: content.clone() }
+    }
+
+    /// The entry at `at`, with nothing copied.
+    pub fn entry_ref(&self, at: usize) -> EntryRef<'_> {
+        let (stat, rest) = (self.stats[at], &self.rest[at]);
+        let device = self.devices.binary_search_by_key(&at, |item| item.0);
+        let target = self.targets.binary_search_by_key(&at, |item| item.0);
+        EntryRef {
+            path: self.path(at),
+            stat,
+            mode: rest.mode,
+            links: rest.links,
+            owner: &self.owners[rest.owner as usize],
+            xattrs: &self.xattrs[rest.xattrs as usize],
+            device: device.map_or(0, |found| self.devices[found].1),
+            target: target.map_or(b"", |found| &self.targets[found].1),
+            content: &self.contents[at],
+        }
     }
 }
 

@@ -11,7 +11,7 @@ mod leaf_encode;
 mod upper;
 
 pub use content::{ContentChild, ContentPage};
-pub use leaf::{EntryStat, Leaf};
+pub use leaf::{EntryRef, EntryStat, Leaf};
 pub use upper::{PageRef, Upper};
 
 use super::DecodeError;

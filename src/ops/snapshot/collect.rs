@@ -97,10 +97,13 @@ impl<'a> Collector<'a> {
                 for slot in slots {
                     items += match &slot {
                         Slot::Page(page, _) => page.entries,
-                        _ => 1,
+                        Slot::Same(_, range) => range.len() as u64,
+                        Slot::Read => 1,
                     };
                     match slot {
-                        Slot::Same(page, at) => self.push_same(&page, at)?,
+                        Slot::Same(page, mut range) => {
+                            range.try_for_each(|at| self.push_same(&page, at))?;
+                        }
                         Slot::Page(page, height) => {
                             self.push_streams_before(&page.first_path)?;
                             self.builder.push_page(&page, height)?;

@@ -340,9 +340,9 @@ impl<'a, 'r> Feeder<'a, 'r> {
 
     fn unseen(&mut self, taken: Taken) -> Result<(), OpError> {
         let (entries, bytes, slot) = match taken {
-            Taken::Entry(page, at) => {
-                let size = page.leaf.stat(at).size;
-                (1, size, Slot::Same(page, at))
+            Taken::Entries(page, range) => {
+                let bytes = range.clone().map(|at| page.leaf.stat(at).size).sum();
+                (range.len() as u64, bytes, Slot::Same(page, range))
             }
             Taken::Page(page, height) => {
                 (page.entries, page.bytes, Slot::Page(Box::new(page), height))
@@ -356,7 +356,7 @@ impl<'a, 'r> Feeder<'a, 'r> {
     }
 
     fn same(&mut self, page: Arc<LeafPage>, at: usize, bytes: u64) -> Result<(), Gone> {
-        self.taken_over(Slot::Same(page, at), bytes)
+        self.taken_over(Slot::Same(page, at..at + 1), bytes)
     }
 
     fn taken_over(&mut self, slot: Slot, bytes: u64) -> Result<(), Gone> {

@@ -5,6 +5,7 @@
 //! results or the promise of results; the collector waits for each promise in turn. The channel
 //! between them is short, so that little is in memory at any time.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -40,8 +41,8 @@ pub(super) type ReadResult = Option<Entry>;
 
 /// One place in a batch.
 pub(super) enum Slot {
-    /// Taken over from an earlier tree.
-    Same(Arc<LeafPage>, usize),
+    /// Neighbours that are taken over from an earlier tree, by their positions.
+    Same(Arc<LeafPage>, Range<usize>),
     /// A whole page of the parent, of this height, taken over unseen.
     Page(Box<PageRef>, u8),
     /// The next result of the batch's jobs.

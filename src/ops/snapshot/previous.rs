@@ -108,7 +108,7 @@ pub(super) enum Known {
 
 /// What comes next within a folder.
 pub(super) enum UpToFolder {
-    /// Something else than a folder, which was taken.
+    /// Others than folders, which were taken.
     Taken(Taken),
     /// A folder, at this path.
     Folder(Box<[u8]>),
@@ -238,8 +238,13 @@ impl<'r> Previous<'r> {
         if page.leaf.stat(at).kind == EntryKind::Directory {
             return Ok(UpToFolder::Folder(found.into()));
         }
-        let taken = Taken::Entry(Arc::clone(page), at);
-        track.cursor.skip();
+        let leaf = &page.leaf;
+        let is_next = |at: &usize| {
+            leaf.stat(*at).kind != EntryKind::Directory && path::is_within(leaf.path(*at), folder)
+        };
+        let end = (at + 1..leaf.len()).find(|at| !is_next(at)).unwrap_or(leaf.len());
+        let taken = Taken::Entries(Arc::clone(page), at..end);
+        track.cursor.skip_entries(end - at);
         Ok(UpToFolder::Taken(taken))
     }
 
