@@ -64,6 +64,11 @@ pub fn display(path: &[u8]) -> String {
 /// `bytes` with control characters and what is not UTF-8 escaped, so that a name cannot play
 /// tricks on a terminal or forge a second line.
 pub fn printable(bytes: &[u8]) -> String {
+    if bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
+        && let Ok(text) = std::str::from_utf8(bytes)
+    {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(bytes.len());
     for part in bytes.utf8_chunks() {
         for c in part.valid().chars() {

@@ -1,6 +1,9 @@
 //! Comparing two trees: pages that both share are skipped unseen.
 
-use super::{Cursor, Node};
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use super::{Cursor, LeafPage, Node};
 use crate::format::entry::Entry;
 use crate::format::path;
 use crate::repo::RepositoryError;
@@ -27,6 +30,9 @@ pub struct Diff<'r> {
     old: Cursor<'r>,
     new: Cursor<'r>,
 }
+
+/// An entry, by its leaf and its position there.
+type Place = (Arc<LeafPage>, usize);
 
 enum Step {
     SkipBoth,
@@ -76,7 +82,7 @@ impl<'r> Diff<'r> {
                 Step::DescendNew => self.new.descend()?,
                 Step::Compare => {
                     let entry = |cursor: &Cursor<'_>| match cursor.node() {
-                        Some(Node::Entry { page, at }) => Some(page.leaf.entry(at)),
+                        Some(Node::Entry { page, at }) => Some((Arc::clone(page), at)),
                         _ => None,
                     };
                     let change = match (entry(&self.old), entry(&self.new)) {
@@ -91,11 +97,13 @@ impl<'r> Diff<'r> {
         }
     }
 
-    fn compare(&mut self, old: Option<Entry>, new: Option<Entry>) -> Option<Change> {
+    fn compare(&mut self, old: Option<Place>, new: Option<Place>) -> Option<Change> {
         let order = match (&old, &new) {
-            (Some(old), Some(new)) => path::compare(&old.path, &new.path),
-            (Some(_), None) => std::cmp::Ordering::Less,
-            _ => std::cmp::Ordering::Greater,
+            (Some((old, old_at)), Some((new, new_at))) => {
+                path::compare(old.leaf.path(*old_at), new.leaf.path(*new_at))
+            }
+            (Some(_), None) => Ordering::Less,
+            _ => Ordering::Greater,
         };
         if order.is_le() {
             self.old.skip();
@@ -104,10 +112,15 @@ impl<'r> Diff<'r> {
             self.new.skip();
         }
         match (order, old, new) {
-            (std::cmp::Ordering::Less, Some(old), _) => Some(Change::Removed(old)),
-            (std::cmp::Ordering::Greater, _, Some(new)) => Some(Change::Added(new)),
-            (std::cmp::Ordering::Equal, Some(old), Some(new)) if old != new => {
-                Some(Change::Changed { old: Box::new(old), new: Box::new(new) })
+            (Ordering::Less, Some((old, at)), _) => Some(Change::Removed(old.leaf.entry(at))),
+            (Ordering::Greater, _, Some((new, at))) => Some(Change::Added(new.leaf.entry(at))),
+            (Ordering::Equal, Some((old, old_at)), Some((new, new_at)))
+                if old.leaf.entry_ref(old_at) != new.leaf.entry_ref(new_at) =>
+            {
+                Some(Change::Changed {
+                    old: Box::new(old.leaf.entry(old_at)),
+                    new: Box::new(new.leaf.entry(new_at)),
+                })
             }
             _ => None,
         }

@@ -132,3 +132,28 @@ impl<T: Hash + Eq + Clone> Dictionary<T> {
         &self.values
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_path_is_judged_as_if_nothing_was_known_of_the_one_before(
+            first in "[-.a]{1,2}(/[-.a]{1,2}){0,2}", keep in 0usize..8, suffix in "[-./a\0]{0,4}",
+        ) {
+            let mut paths = Paths::default();
+            prop_assume!(paths.push(0, first.as_bytes()).is_ok());
+            let shared = keep.min(first.len());
+            let whole = format!("{}{suffix}", &first[..shared]);
+            let is_valid = path::problem(whole.as_bytes()).is_none()
+                && path::compare(first.as_bytes(), whole.as_bytes()).is_lt();
+            prop_assert_eq!(paths.push(shared, suffix.as_bytes()).is_ok(), is_valid);
+            if is_valid {
+                prop_assert_eq!(paths.get(1), whole.as_bytes());
+            }
+        }
+    }
+}

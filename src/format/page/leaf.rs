@@ -26,7 +26,7 @@ pub struct EntryStat {
 }
 
 /// An entry as it lies somewhere, with nothing copied.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntryRef<'a> {
     pub(super) path: &'a [u8],
     pub(super) stat: EntryStat,
