@@ -1,6 +1,7 @@
 //! The repository: opening it, its keys, its records, and where its chunks lie.
 
 mod base;
+mod confirm;
 pub mod error;
 pub mod index;
 mod open;
@@ -15,6 +16,7 @@ mod write;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use base::Base;
+pub use confirm::{PreparedRecord, Sealed};
 pub use error::RepositoryError;
 pub use open::{InitOptions, Unlock};
 pub use parity::{PackState, ParityHead, pack_state, parity_head, publish_parity};

@@ -4,7 +4,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Repository, RepositoryError};
+use super::{Repository, RepositoryError, Sealed};
 use crate::crypto::header::ObjectType;
 use crate::crypto::seal::{open_object, seal_object};
 use crate::format::segment::{self, MAX_SEGMENT_LEN, SegmentPack};
@@ -45,10 +45,17 @@ fn object_type(kind: ObjectKind) -> ObjectType {
 }
 
 impl Repository {
-    fn publish_sealed(&self, name: ObjectName, body: &[u8]) -> Result<u64, RepositoryError> {
+    fn seal(&self, name: ObjectName, body: &[u8]) -> Vec<u8> {
         let sealing = self.config.sealing;
-        let kind = object_type(name.kind);
-        let bytes = seal_object(&self.keys, self.id(), sealing, kind, name.id, body);
+        seal_object(&self.keys, self.id(), sealing, object_type(name.kind), name.id, body)
+    }
+
+    pub(super) fn seal_record<T: Serialize>(&self, name: ObjectName, record: &T) -> Vec<u8> {
+        self.seal(name, &snapshot::encode(record))
+    }
+
+    fn publish_sealed(&self, name: ObjectName, body: &[u8]) -> Result<u64, RepositoryError> {
+        let bytes = self.seal(name, body);
         self.storage.publish(name, &bytes)?;
         Ok(bytes.len() as u64)
     }
@@ -233,6 +240,12 @@ impl Repository {
         let id = SessionId::random().0;
         self.publish_record(ObjectName::mark(id), mark)?;
         Ok(id)
+    }
+
+    /// An index segment that lists `packs`, to be published.
+    pub fn seal_segment(&self, id: SegmentId, packs: &[SegmentPack]) -> Sealed {
+        let name = ObjectName::segment(id);
+        Sealed { name, bytes: self.seal(name, &segment::encode(packs)) }
     }
 
     /// Publishes an index segment that lists `packs` and returns its stored length in bytes.

@@ -184,7 +184,7 @@ impl Repository {
     }
 
     /// One copy of a record. Trouble with one object is that object's: the other copy may do.
-    fn read_copy(
+    pub(super) fn read_copy(
         &self,
         name: ObjectName,
         id: SnapshotId,
@@ -211,48 +211,6 @@ impl Repository {
                 Err(error) => error,
             };
         Ok(Err(CopyState::Damaged(error)))
-    }
-
-    /// Confirms a snapshot: from here on it exists. The place is looked at once more before. A
-    /// tentative root must have announced it. Returns how many bytes that took; nothing when
-    /// somebody has given the snapshot up, so that it does not exist and never will.
-    ///
-    /// # Errors
-    /// When the place holds another repository by now, or storage fails.
-    pub fn confirm(&self, snapshot: &Snapshot) -> Result<Option<u64>, RepositoryError> {
-        self.verify_place()?;
-        let snapshot = Snapshot { mirrored: true, ..snapshot.clone() };
-        let copy_name = ObjectName::snapshot_copy(snapshot.id);
-        let copy = self.publish_snapshot(copy_name, &snapshot)?;
-        match self.publish_snapshot(ObjectName::snapshot(snapshot.id), &snapshot)? {
-            Some(record) => Ok(Some(copy.unwrap_or_default() + record)),
-            None => {
-                self.storage.delete(copy_name)?;
-                Ok(None)
-            }
-        }
-    }
-
-    /// Publishes one copy of a record, or finds that it is there already: the answer to a call may
-    /// have been lost, and the call made again. Nothing when the snapshot was given up.
-    fn publish_snapshot(
-        &self,
-        name: ObjectName,
-        snapshot: &Snapshot,
-    ) -> Result<Option<u64>, RepositoryError> {
-        let taken = match self.publish_record(name, snapshot) {
-            Err(RepositoryError::Storage(error))
-                if error.kind == StorageErrorKind::AlreadyExists =>
-            {
-                error
-            }
-            published => return published.map(Some),
-        };
-        match self.read_copy(name, snapshot.id)? {
-            Ok(found) if found == *snapshot => Ok(Some(0)),
-            Err(CopyState::GivenUp) => Ok(None),
-            _ => Err(taken.into()),
-        }
     }
 
     /// Takes care that the snapshot that a tentative root announced is never confirmed any more,

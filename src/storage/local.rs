@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::listing::is_unused;
 use super::local_folder as handle;
+use super::local_group as group;
 use super::local_listing::Leftovers;
 use super::local_pending::{PendingFile, put_in_place};
 use super::name::Folder;
@@ -109,7 +110,7 @@ impl LocalStorage {
     }
 
     /// The handle of a folder, kept for the next time.
-    fn folder(&self, folder: Folder) -> io::Result<Arc<File>> {
+    pub(super) fn folder(&self, folder: Folder) -> io::Result<Arc<File>> {
         let Some((parent, name)) = folder.place() else { return Ok(Arc::clone(&self.top)) };
         let cached = || self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = cached().get(&folder) {
@@ -176,6 +177,14 @@ impl Storage for LocalStorage {
         Ok(Box::new(PendingFile::begin(folder, name, expected_len)?))
     }
 
+    fn publish_all(
+        &self,
+        objects: Vec<Box<dyn PendingObject>>,
+        beside: &mut [Box<dyn PendingObject>],
+    ) -> Vec<Result<(), StorageError>> {
+        group::publish_all(objects, beside)
+    }
+
     fn read(&self, name: ObjectName, limit: u64) -> Result<Vec<u8>, StorageError> {
         let (file, len) = self.open_object("read", name)?;
         if len > limit {
@@ -222,18 +231,11 @@ impl Storage for LocalStorage {
     }
 
     fn delete(&self, name: ObjectName) -> Result<(), StorageError> {
-        let failed = |error: io::Error| StorageError::from_io("delete", name, error);
-        let folder = match self.folder(name.folder()) {
-            Ok(folder) => folder,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(failed(error)),
-        };
-        match rustix::fs::unlinkat(&*folder, name.file_name(), AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(failed(error.into())),
-        }
-        // Also after "no such file": whoever unlinked it may have died before this step.
-        handle::sync_folder(&folder).map_err(failed)
+        self.delete_together(&[name])
+    }
+
+    fn delete_all(&self, names: &[ObjectName]) -> Result<(), StorageError> {
+        self.delete_together(names)
     }
 
     fn swap(&self, one: ObjectName, other: ObjectName) -> Result<(), StorageError> {

@@ -59,9 +59,9 @@ impl LocalStorage {
         let listed = match (folder.place(), parent) {
             (None, _) => handle::listed_apart(&self.top),
             (Some((_, name)), Some(parent)) => handle::open_listing(parent, &name),
-            (Some((above, name)), None) => self
-                .folder_afresh(above)
-                .and_then(|parent| handle::open_listing(&parent, &name)),
+            (Some((above, name)), None) => {
+                self.folder_afresh(above).and_then(|parent| handle::open_listing(&parent, &name))
+            }
         };
         match listed.and_then(handle::items) {
             // The top always holds something, unless it was removed.

@@ -30,6 +30,10 @@ pub(super) struct PendingFile {
     begun: u64,
     /// Bytes of space that were set aside.
     reserved: u64,
+    /// How many bytes were appended when they were last made durable, if they were.
+    settled: Option<u64>,
+    /// Why they could not be.
+    unsettled: Option<StorageError>,
 }
 
 impl PendingFile {
@@ -39,8 +43,17 @@ impl PendingFile {
         name: ObjectName,
         expected_len: Option<u64>,
     ) -> Result<Self, StorageError> {
-        let mut pending =
-            Self { folder, name, temporary: None, file: None, written: 0, begun: 0, reserved: 0 };
+        let mut pending = Self {
+            folder,
+            name,
+            temporary: None,
+            file: None,
+            written: 0,
+            begun: 0,
+            reserved: 0,
+            settled: None,
+            unsettled: None,
+        };
         pending
             .open(expected_len.unwrap_or(0))
             .map_err(|error| StorageError::from_io("create", name, error))?;
@@ -70,16 +83,27 @@ impl PendingFile {
         Ok(())
     }
 
-    /// Everything up to the point at which the object is durable under its final name.
-    fn finish(&mut self, file: &File) -> io::Result<()> {
+    /// Brings all that was appended to the disk.
+    fn sync(&mut self, file: &File) -> io::Result<()> {
+        if self.settled == Some(self.written) {
+            return Ok(());
+        }
         if self.reserved > self.written {
             // Gives back the space that was set aside beyond the end.
             retry_on_intr(|| rustix::fs::ftruncate(file, self.written))?;
         }
-        // Content and length must be on the disk before the name is: else a power failure leaves
-        // a name with nothing behind it. Called once: after a failure the kernel takes the lost
-        // pages for clean, and a second call would wrongly succeed.
+        // Called once: after a failure the kernel takes the lost pages for clean, and a second call
+        // would wrongly succeed. Whoever fails here gives the file up.
         sync_file(file)?;
+        self.settled = Some(self.written);
+        Ok(())
+    }
+
+    /// Everything up to the point at which the object is durable under its final name.
+    fn finish(&mut self, file: &File) -> io::Result<()> {
+        // Content and length must be on the disk before the name is: else a power failure leaves
+        // a name with nothing behind it.
+        self.sync(file)?;
         // Some network file systems have lost the end of a file without an error.
         let kept = file.metadata()?.len();
         if kept != self.written {
@@ -145,8 +169,21 @@ impl PendingObject for PendingFile {
         Ok(())
     }
 
+    fn settle(&mut self) {
+        let Some(file) = self.file.take() else { return };
+        match self.sync(&file) {
+            Ok(()) => self.file = Some(file),
+            Err(error) => {
+                self.discard();
+                self.unsettled = Some(StorageError::from_io("publish", self.name, error));
+            }
+        }
+    }
+
     fn publish(mut self: Box<Self>) -> Result<(), StorageError> {
-        let Some(file) = self.file.take() else { return Err(self.dead("publish")) };
+        let Some(file) = self.file.take() else {
+            return Err(self.unsettled.take().unwrap_or_else(|| self.dead("publish")));
+        };
         // On failure the temporary name is removed when `self` is dropped.
         self.finish(&file).map_err(|error| StorageError::from_io("publish", self.name, error))
     }
@@ -329,6 +366,24 @@ mod tests {
 
         let error = Box::new(pending).publish().unwrap_err();
         assert_eq!(error.kind, StorageErrorKind::Other);
+        assert!(names(folder.path()).is_empty());
+    }
+
+    /// What a sync lost is not made good by a second one that succeeds.
+    #[test]
+    fn a_failed_sync_before_the_end_is_told_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let handle = Arc::new(File::open(folder.path()).unwrap());
+        let name = ObjectName::snapshot(SnapshotId([7; 16]));
+        let mut pending = PendingFile::begin(handle, name, None).unwrap();
+        let (_reader, writer) = rustix::pipe::pipe().unwrap();
+        pending.file = Some(File::from(writer));
+        pending.append(b"bytes").unwrap();
+
+        pending.settle();
+        assert!(names(folder.path()).is_empty());
+        let error = Box::new(pending).publish().unwrap_err();
+        assert_eq!((error.kind, error.operation), (StorageErrorKind::Other, "publish"));
         assert!(names(folder.path()).is_empty());
     }
 

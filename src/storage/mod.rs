@@ -6,6 +6,7 @@ mod error;
 mod listing;
 mod local;
 mod local_folder;
+mod local_group;
 mod local_listing;
 mod local_pending;
 mod memory;
@@ -72,6 +73,17 @@ pub trait Storage: Send + Sync + fmt::Debug {
         object.publish()
     }
 
+    /// Publishes objects of which none depends on another, each as by [`PendingObject::publish`],
+    /// and settles those of `beside` meanwhile. All are tried; the results are in their order.
+    fn publish_all(
+        &self,
+        objects: Vec<Box<dyn PendingObject>>,
+        beside: &mut [Box<dyn PendingObject>],
+    ) -> Vec<Result<(), StorageError>> {
+        beside.iter_mut().for_each(|object| object.settle());
+        objects.into_iter().map(PendingObject::publish).collect()
+    }
+
     /// The whole object.
     ///
     /// # Errors
@@ -117,6 +129,16 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// # Errors
     /// When the object may still be there, or may come back after a power failure.
     fn delete(&self, name: ObjectName) -> Result<(), StorageError>;
+
+    /// Removes objects, in this order, of which none must be gone for good before another goes. All
+    /// are tried.
+    ///
+    /// # Errors
+    /// As [`Storage::delete`], for the first that could not be removed.
+    fn delete_all(&self, names: &[ObjectName]) -> Result<(), StorageError> {
+        let results: Vec<_> = names.iter().map(|name| self.delete(*name)).collect();
+        results.into_iter().collect()
+    }
 
     /// Exchanges the names of two objects, at once and durably: at no time is either name without
     /// one of them. For what was rebuilt to take the place of what was damaged.
@@ -167,6 +189,10 @@ pub trait PendingObject: Send {
     /// # Errors
     /// `Truncated` when less was appended; any other error is the end of this object.
     fn read_back(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError>;
+
+    /// Makes durable what was appended, so that publishing it has less to wait for. What goes wrong
+    /// is told by [`PendingObject::publish`].
+    fn settle(&mut self) {}
 
     /// Makes the object durable and visible under its name, at once.
     ///

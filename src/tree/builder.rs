@@ -45,7 +45,8 @@ impl Item {
             Self::Same(page, range) => (Some((page, range.clone())), None),
             Self::New(entry) => (None, Some(EntryRef::from(&**entry))),
         };
-        let same = same.into_iter().flat_map(|(page, range)| range.map(|at| page.leaf.entry_ref(at)));
+        let same =
+            same.into_iter().flat_map(|(page, range)| range.map(|at| page.leaf.entry_ref(at)));
         same.chain(new)
     }
 }

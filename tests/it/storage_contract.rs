@@ -288,6 +288,37 @@ fn what_is_set_aside_is_gone_from_its_place_and_kept(storage: &dyn Storage) {
     assert!(kept.len() >= 2 * 10, "{kept:?}");
 }
 
+fn several_objects_are_finished_and_removed_together(storage: &dyn Storage) {
+    let (names, late) = (one_of_each_kind(), ObjectName::session(SessionId::random()));
+    let taken = names[4];
+    storage.publish(taken, b"first").unwrap();
+    let begin = |name| {
+        let mut object = storage.create(name, None).unwrap();
+        object.append(b"new").unwrap();
+        object
+    };
+    let mut beside = vec![begin(late)];
+    let results = storage.publish_all(names.iter().map(|name| begin(*name)).collect(), &mut beside);
+    for (name, result) in names.iter().zip(&results) {
+        let kind = result.as_ref().err().map(|error| error.kind);
+        assert_eq!(kind, (*name == taken).then_some(StorageErrorKind::AlreadyExists), "{name}");
+        let content = if *name == taken { &b"first"[..] } else { b"new" };
+        assert_eq!(storage.read(*name, 10).unwrap(), content, "{name}");
+    }
+    assert_eq!(results.len(), names.len());
+    assert_eq!(storage.len(late).unwrap_err().kind, StorageErrorKind::NotFound);
+    let mut settled = beside.pop().unwrap();
+    settled.append(b"er").unwrap();
+    settled.publish().unwrap();
+    assert_eq!(storage.read(late, 10).unwrap(), b"newer");
+
+    let missing = ObjectName::pack(PackId::random());
+    let all = [&names[..], &[missing, late]].concat();
+    storage.delete_all(&all).unwrap();
+    nothing_listed(storage);
+    storage.delete_all(&all).unwrap();
+}
+
 fn a_healthy_place_is_confirmed_and_has_nothing_to_sweep(storage: &dyn Storage) {
     let mut pending = storage.create(ObjectName::CONFIG, None).unwrap();
     storage.verify_place().unwrap();
@@ -331,6 +362,7 @@ contract!(
     the_time_of_an_object_is_settled_when_it_is_published,
     what_is_deleted_stays_so,
     what_is_set_aside_is_gone_from_its_place_and_kept,
+    several_objects_are_finished_and_removed_together,
     two_objects_are_exchanged_or_stay_as_they_are,
     a_healthy_place_is_confirmed_and_has_nothing_to_sweep,
 );

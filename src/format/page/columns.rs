@@ -50,8 +50,7 @@ impl Paths {
             return Err(problem);
         }
         let differs_from = previous.start + shared..previous.end;
-        if !previous.is_empty()
-            && path::compare(&self.bytes[differs_from], &path[shared..]).is_ge()
+        if !previous.is_empty() && path::compare(&self.bytes[differs_from], &path[shared..]).is_ge()
         {
             return Err("paths out of order");
         }

@@ -10,7 +10,7 @@ use crate::format::entry::{Content, Entry, EntryKind};
 use crate::format::path;
 use crate::id::ChunkId;
 use crate::ops::OpError;
-use crate::repo::{RepositoryError, Writer};
+use crate::repo::{RepositoryError, Sealed, Writer};
 use crate::tree::{ContentWriter, LeafPage, TreeBuilder, TreeTotals};
 
 /// Stored bytes after which a checkpoint is worth its few fsyncs.
@@ -18,6 +18,14 @@ const CHECKPOINT_BYTES: u64 = 512 << 20;
 
 /// Called at checkpoints with the top page of the entries so far.
 pub(super) type OnCheckpoint<'a> = dyn FnMut(ChunkId) -> Result<(), RepositoryError> + 'a;
+
+/// The tree, whole and durable.
+pub(super) struct Collected {
+    pub(super) root: ChunkId,
+    pub(super) totals: TreeTotals,
+    /// What lists the packs that no index segment lists yet.
+    pub(super) segment: Option<Sealed>,
+}
 
 pub(super) struct Collector<'a> {
     shared: &'a Arc<Shared>,
@@ -53,11 +61,8 @@ impl<'a> Collector<'a> {
         })
     }
 
-    /// Takes messages until the end and returns the top page.
-    pub(super) fn run(
-        mut self,
-        messages: &Receiver<Message>,
-    ) -> Result<(ChunkId, TreeTotals), OpError> {
+    /// Takes messages until the end; all is durable then.
+    pub(super) fn run(mut self, messages: &Receiver<Message>) -> Result<Collected, OpError> {
         loop {
             let message = messages.recv().map_err(|_| {
                 OpError::Repository(RepositoryError::Writer("the walk stopped".to_owned()))
@@ -81,9 +86,8 @@ impl<'a> Collector<'a> {
             self.builder.push(entry)?;
         }
         self.shared.flush()?;
-        let finished = self.builder.finish()?;
-        self.writer.checkpoint()?;
-        Ok(finished)
+        let (root, totals) = self.builder.finish()?;
+        Ok(Collected { root, totals, segment: self.writer.finish()? })
     }
 
     fn take(&mut self, message: Message) -> Result<(), RepositoryError> {

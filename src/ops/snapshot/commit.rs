@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::collect::Collected;
 use super::previous::Earlier;
 use super::{SnapshotOptions, SnapshotSummary};
 use crate::event::{Event, Problem};
@@ -12,6 +13,7 @@ use crate::id::{ChunkId, PackId, SessionId, SnapshotId};
 use crate::ops::OpError;
 use crate::ops::store_again::store_again;
 use crate::repo::{Presence, Repository, RepositoryError, Writer};
+use crate::storage::ObjectName;
 use crate::tree::Reach;
 
 /// Looks at the marks after which a snapshot gives up: somebody prunes all the time.
@@ -113,7 +115,7 @@ impl Commit {
         &mut self,
         options: &SnapshotOptions,
         writer: &Writer,
-        root: ChunkId,
+        tree: &Collected,
         streams: Vec<StreamRecord>,
         earlier: &Earlier,
         mut summary: SnapshotSummary,
@@ -121,7 +123,7 @@ impl Commit {
         let Some(session) = self.session else { return Ok(summary) };
         let mut snapshot = Snapshot {
             id: SnapshotId::random(),
-            root,
+            root: tree.root,
             time: options.time.into(),
             scan_started: self.scan_started.into(),
             host: options.host.clone(),
@@ -141,11 +143,20 @@ impl Commit {
             program: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let tentative = Root::Tentative { session, snapshot: Box::new(snapshot.clone()) };
-        self.repository.publish_root(snapshot.id, &tentative)?;
+        let (announced, is_listed) =
+            self.repository.announce_root(&snapshot, &tentative, tree.segment.as_ref());
+        if is_listed {
+            writer.segment_was_published();
+        }
+        let mut prepared = Some(announced?);
         for _ in 0..MAX_LOOKS {
             self.look_again(options, writer, &mut snapshot)?;
             self.tell_missing_parity()?;
-            if let Some(bytes) = self.repository.confirm(&snapshot)? {
+            let confirmed = match prepared.take() {
+                Some(prepared) => self.repository.confirm_prepared(&snapshot, prepared)?,
+                None => self.repository.confirm(&snapshot)?,
+            };
+            if let Some(bytes) = confirmed {
                 summary.counts.stored_bytes += bytes;
                 self.clean_up(snapshot.id, earlier);
                 summary.snapshot = Some(snapshot);
@@ -236,10 +247,9 @@ impl Commit {
     /// goes wrong here is an error.
     fn clean_up(&mut self, id: SnapshotId, earlier: &Earlier) {
         let roots = earlier.stale.iter().copied().chain(self.checkpoint.take()).chain([id]);
-        for root in roots {
-            let _ = self.repository.remove_root(root);
-        }
-        self.abandon();
+        let session = self.session.take().map(ObjectName::session);
+        let done_with: Vec<_> = roots.map(ObjectName::root).chain(session).collect();
+        let _ = self.repository.storage().delete_all(&done_with);
         let _ = self.repository.storage().sweep_abandoned();
     }
 }

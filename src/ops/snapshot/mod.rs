@@ -39,13 +39,12 @@ pub use told::changed_paths;
 use crate::event::Event;
 use crate::format::entry::Timestamp;
 use crate::format::snapshot::{RawBytes, Snapshot, SnapshotCounts};
-use crate::id::ChunkId;
 use crate::ops::OpError;
 use crate::repo::{PackClass, Repository, Writer};
 use crate::source::live;
 use crate::source::scan::{Scan, ScanOptions};
 use crate::tree::TreeTotals;
-use collect::Collector;
+use collect::{Collected, Collector};
 use commit::Commit;
 use doubt::Doubt;
 use feed::{FeedTotals, Feeder};
@@ -210,12 +209,13 @@ fn store_and_confirm(
         collected.and_then(|tree| Ok((tree, fed?)))
     });
     let (tree, fed) = fed?;
-    let summary = summarise(&shared, writer, tree, &fed, earlier);
-    let Some((root, _)) = tree else { return Ok(summary) };
+    let totals = tree.as_ref().map(|tree| tree.totals);
+    let summary = summarise(&shared, writer, totals, &fed, earlier);
+    let Some(tree) = tree else { return Ok(summary) };
     commit.scan_started = scan_started;
     let unsure = shared.unsure.take();
     commit.continuation = continuation(repository, options, earlier, unsure, fed.unseen > 0);
-    commit.confirm(options, writer, root, fed.streams, earlier, summary)
+    commit.confirm(options, writer, &tree, fed.streams, earlier, summary)
 }
 
 /// Runs the feeder to its end and tells the collector how it ended.
@@ -314,7 +314,7 @@ fn collect(
     commit: &mut Commit,
     messages: &Receiver<Message>,
     dry_run: bool,
-) -> Result<Option<(ChunkId, TreeTotals)>, OpError> {
+) -> Result<Option<Collected>, OpError> {
     if dry_run {
         return loop {
             match messages.recv() {
@@ -331,14 +331,14 @@ fn collect(
 fn summarise(
     shared: &Shared,
     writer: &Writer,
-    tree: Option<(ChunkId, TreeTotals)>,
+    tree: Option<TreeTotals>,
     fed: &FeedTotals,
     earlier: &Earlier,
 ) -> SnapshotSummary {
     let totals = writer.totals();
     let counts = SnapshotCounts {
-        entries: tree.map_or(fed.entries, |(_, totals)| totals.entries),
-        bytes: tree.map_or(fed.bytes, |(_, totals)| totals.bytes),
+        entries: tree.map_or(fed.entries, |tree| tree.entries),
+        bytes: tree.map_or(fed.bytes, |tree| tree.bytes),
         changed_entries: fed.new + fed.modified,
         read_bytes: match tree {
             Some(_) => shared.read_bytes.load(Ordering::Relaxed),

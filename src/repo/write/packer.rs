@@ -13,7 +13,7 @@ use crate::format::segment::SegmentPack;
 use crate::id::{ChunkId, PackId, SessionId};
 use crate::repo::index::NewPack;
 use crate::repo::{Repository, RepositoryError, publish_parity};
-use crate::storage::{ObjectName, PendingObject};
+use crate::storage::{ObjectName, PendingObject, StorageError};
 
 /// Full packs that may wait to be finished before writers wait too.
 const FINISH_QUEUE: usize = 2;
@@ -69,7 +69,7 @@ pub(super) struct Packer {
     state: Mutex<State>,
     /// Signalled when a pack is finished or the finisher failed.
     finished: Condvar,
-    queue: Mutex<Option<SyncSender<OpenPack>>>,
+    queue: Mutex<Option<SyncSender<Vec<OpenPack>>>>,
 }
 
 impl Packer {
@@ -133,7 +133,7 @@ impl Packer {
         let Some(done) = done else { return Ok(()) };
         state.finishing += 1;
         drop(state);
-        self.hand_over(done)
+        self.hand_over(vec![done])
     }
 
     fn begin(
@@ -154,23 +154,22 @@ impl Packer {
         Ok(OpenPack { id, object, sealer, footer: Footer::default() })
     }
 
-    fn hand_over(&self, pack: OpenPack) -> Result<(), RepositoryError> {
+    fn hand_over(&self, packs: Vec<OpenPack>) -> Result<(), RepositoryError> {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let sent = queue.is_some_and(|queue| queue.send(pack).is_ok());
+        let sent = queue.is_some_and(|queue| queue.send(packs).is_ok());
         if sent { Ok(()) } else { Err(RepositoryError::Writer("it was stopped".to_owned())) }
     }
 
     /// Closes the open packs and waits until every pack is durable and in the index.
     pub(super) fn flush(&self) -> Result<(), RepositoryError> {
-        for class in [PackClass::Content, PackClass::Pages] {
-            let mut state = self.state();
-            if let Some(pack) = state.open[class as usize].take() {
-                state.finishing += 1;
-                drop(state);
-                self.hand_over(pack)?;
-            }
-        }
         let mut state = self.state();
+        let open: Vec<OpenPack> = state.open.iter_mut().filter_map(Option::take).collect();
+        state.finishing += open.len();
+        if !open.is_empty() {
+            drop(state);
+            self.hand_over(open)?;
+            state = self.state();
+        }
         while state.finishing > 0 && state.failure.is_none() {
             state = self.finished.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -216,19 +215,21 @@ impl Packer {
         drop(open);
     }
 
-    fn finish_packs(&self, queue: &Receiver<OpenPack>, claims: &Claims) {
-        while let Ok(pack) = queue.recv() {
-            let result = self.finish_pack(pack, claims);
+    fn finish_packs(&self, queue: &Receiver<Vec<OpenPack>>, claims: &Claims) {
+        while let Ok(packs) = queue.recv() {
+            let results = self.finish_together(packs, claims);
             let mut state = self.state();
-            state.finishing -= 1;
-            match result {
-                Ok(pack) => {
-                    state.totals.packs += 1;
-                    state.totals.repository_bytes += pack.len;
-                    state.unlisted.push(pack);
-                }
-                Err(error) => {
-                    state.failure.get_or_insert(error);
+            state.finishing -= results.len();
+            for result in results {
+                match result {
+                    Ok(pack) => {
+                        state.totals.packs += 1;
+                        state.totals.repository_bytes += pack.len;
+                        state.unlisted.push(pack);
+                    }
+                    Err(error) => {
+                        state.failure.get_or_insert(error);
+                    }
                 }
             }
             drop(state);
@@ -236,11 +237,33 @@ impl Packer {
         }
     }
 
-    fn finish_pack(
+    /// Finishes packs that wait for the disk together; what became of each.
+    fn finish_together(
+        &self,
+        packs: Vec<OpenPack>,
+        claims: &Claims,
+    ) -> Vec<Result<SegmentPack, RepositoryError>> {
+        let (mut results, mut complete, mut objects) = (Vec::new(), Vec::new(), Vec::new());
+        for pack in packs {
+            match self.complete(pack) {
+                Ok((new, object)) => {
+                    complete.push(new);
+                    objects.push(object);
+                }
+                Err(error) => results.push(Err(error)),
+            }
+        }
+        let published = self.repository.storage().publish_all(objects, &mut []);
+        let done = complete.into_iter().zip(published);
+        results.extend(done.map(|(pack, published)| self.take_in(pack, published, claims)));
+        results
+    }
+
+    /// Appends footer and trailer, and makes the parity.
+    fn complete(
         &self,
         mut pack: OpenPack,
-        claims: &Claims,
-    ) -> Result<SegmentPack, RepositoryError> {
+    ) -> Result<(NewPack, Box<dyn PendingObject>), RepositoryError> {
         let encoded = pack.footer.encode();
         let mut sealed = encoded.clone();
         pack.sealer.seal(PartKind::Footer, FOOTER_SLOT, &mut sealed);
@@ -255,15 +278,25 @@ impl Packer {
             let read = |offset, bytes: &mut [u8]| pack.object.read_back(offset, bytes);
             self.count_bytes(publish_parity(storage, id, len, per_mille, read)?);
         }
-        if let Err(error) = pack.object.publish() {
+        Ok((NewPack { id, len, encoded, footer: pack.footer }, pack.object))
+    }
+
+    /// Takes a pack that was published into the index.
+    fn take_in(
+        &self,
+        new: NewPack,
+        published: Result<(), StorageError>,
+        claims: &Claims,
+    ) -> Result<SegmentPack, RepositoryError> {
+        let (id, len) = (new.id, new.len);
+        if let Err(error) = published {
             // When only its very last step failed, the pack is there, and to be listed.
             let there = self.repository.storage().len(ObjectName::pack(id));
             if there.is_ok_and(|there| there == len) {
-                self.still_unlisted(vec![SegmentPack { id, len, footer: encoded }]);
+                self.still_unlisted(vec![SegmentPack { id, len, footer: new.encoded }]);
             }
             return Err(error.into());
         }
-        let new = NewPack { id, len, encoded, footer: pack.footer };
         let indexed = self.repository.add_to_index(&new);
         let made = SegmentPack { id, len, footer: new.encoded };
         if let Err(error) = indexed {

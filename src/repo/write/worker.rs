@@ -8,7 +8,7 @@ use crate::codec::{Codec, EncodeError, Encoding};
 use crate::crypto::ChunkKind;
 use crate::format::pack::{FooterChunk, MAX_BASES, MAX_BLOCK_CHUNKS};
 use crate::id::{ChunkId, PackId, SegmentId, SessionId};
-use crate::repo::{ChunkReader, Repository, RepositoryError};
+use crate::repo::{ChunkReader, Repository, RepositoryError, Sealed};
 
 /// Most bytes of bases of one block: zstd at the level that is used looks no further back.
 const MAX_BASE: usize = 2 << 20;
@@ -79,6 +79,29 @@ impl Writer {
     pub fn checkpoint(&self) -> Result<(), RepositoryError> {
         self.packer.flush()?;
         self.list_finished()
+    }
+
+    /// Makes everything that workers have flushed durable, and gives an index segment that lists the
+    /// new packs, to be published: [`Self::segment_was_published`] is to be told. Nothing when there
+    /// are none.
+    ///
+    /// # Errors
+    /// When storage fails, now or earlier in the background.
+    pub fn finish(&self) -> Result<Option<Sealed>, RepositoryError> {
+        self.packer.flush()?;
+        let packs = self.packer.take_unlisted();
+        if packs.is_empty() {
+            return Ok(None);
+        }
+        let segment = self.repository.seal_segment(SegmentId::random(), &packs);
+        self.packer.still_unlisted(packs);
+        self.packer.count_bytes(segment.bytes.len() as u64);
+        Ok(Some(segment))
+    }
+
+    /// The segment is there that [`Self::finish`] gave last.
+    pub fn segment_was_published(&self) {
+        drop(self.packer.take_unlisted());
     }
 
     /// Ends the writer, also one that failed, and lists the packs that it finished in an index

@@ -41,7 +41,9 @@ pub(super) fn parse(text: &str, folder: &Path) -> Vec<Step> {
             rest.split_once(" resumed>").filter(|_| rest.starts_with('<'))
         {
             let start = begun.remove(thread).unwrap();
-            parser.end(&format!("{}{end}", start.text), start.sync);
+            // The result stands in a column of its own.
+            let (rest, result) = end.rsplit_once("= ").unwrap();
+            parser.end(&format!("{}{} = {result}", start.text, rest.trim_end()), start.sync);
         } else if rest.contains(") = ") {
             let sync = parser.begin_sync(rest);
             parser.end(rest, sync);
@@ -206,7 +208,7 @@ fn threads_that_meet_in_a_record_are_told_apart() {
         7 write(4</d/r/a>, \"\\x00\\xff\\x0a\", 3 <unfinished ...>\n\
         8 fsync(3</d/r> <unfinished ...>\n\
         7 <... write resumed>) = 2\n\
-        8 <... fsync resumed>) = 0\n\
+        8 <... fsync resumed>)              = 0\n\
         8 fsync(4</d/r/a>) = -1 EIO (Input/output error)\n\
         8 openat(AT_FDCWD</d>, \"\\x72\\x2f\\x62\", O_RDONLY) = 5</d/r/b>\n\
         7 +++ exited with 0 +++\n"

@@ -84,6 +84,24 @@ fn what_a_killed_process_left_is_swept_and_a_living_ones_is_not() {
 }
 
 #[test]
+fn what_is_left_where_a_listing_saw_nothing_is_swept_by_the_sweep_after_the_next() {
+    let (_folder, path, storage) = new_repository();
+    let leave = |name: &str| {
+        let left = path.join("packs/ab").join(format!("tmp-{name:0>32}"));
+        fs::write(&left, b"never finished").unwrap();
+        make_older(&left, Duration::from_secs(2 * 3600));
+    };
+    leave("1");
+    storage.list(ObjectKind::Pack).unwrap();
+    leave("2");
+    assert_eq!(storage.sweep_abandoned().unwrap(), 2, "the listing came by the first");
+    storage.list(ObjectKind::Pack).unwrap();
+    leave("3");
+    assert_eq!(storage.sweep_abandoned().unwrap(), 0, "not looked for: it was clean just now");
+    assert_eq!(storage.sweep_abandoned().unwrap(), 1);
+}
+
+#[test]
 fn objects_of_this_process_are_not_swept_however_old() {
     let (_folder, path, storage) = new_repository();
     let name = snapshot();
