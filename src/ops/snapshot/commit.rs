@@ -152,10 +152,14 @@ impl Commit {
         for _ in 0..MAX_LOOKS {
             self.look_again(options, writer, &mut snapshot)?;
             self.tell_missing_parity()?;
-            let confirmed = match prepared.take() {
-                Some(prepared) => self.repository.confirm_prepared(&snapshot, prepared)?,
-                None => self.repository.confirm(&snapshot)?,
-            };
+            let confirmed = std::thread::scope(|scope| {
+                // The cache has the disk to wait for, too.
+                scope.spawn(|| self.repository.index().settle());
+                match prepared.take() {
+                    Some(prepared) => self.repository.confirm_prepared(&snapshot, prepared),
+                    None => self.repository.confirm(&snapshot),
+                }
+            })?;
             if let Some(bytes) = confirmed {
                 summary.counts.stored_bytes += bytes;
                 self.clean_up(snapshot.id, earlier);

@@ -6,7 +6,6 @@
 
 use std::path::Path;
 
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 
 use super::known::PackToKnow;
@@ -92,9 +91,6 @@ impl Catalogue {
         // The catalogue is derived: after a power failure an older state is as good as none lost.
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "NORMAL")?;
-        // Whoever opens it next goes on with the log; to put that into the file at each end of a run
-        // would wait for the disk twice. It is still done whenever the log has become long.
-        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         db.pragma_update(None, "cell_size_check", true)?;
         db.pragma_update(None, "trusted_schema", false)?;
         db.pragma_update(None, "cache_size", -4096)?;
@@ -134,6 +130,11 @@ impl Catalogue {
         let mut hasher = blake3::Hasher::new_keyed(&self.check_key);
         hasher.update(&id.0).update(&len.to_le_bytes()).update(footer);
         *hasher.finalize().as_bytes()
+    }
+
+    /// Puts what is in the log into the file, which is otherwise done in the end.
+    pub(super) fn settle(&self) -> Result<(), CatalogueError> {
+        Ok(self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
     }
 
     /// All packs, by number.

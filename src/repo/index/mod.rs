@@ -165,6 +165,14 @@ impl Index {
         }
     }
 
+    /// Brings to the disk what the cache would otherwise wait for in the end.
+    pub fn settle(&self) {
+        if let Known::Kept(catalogue) = &*self.known() {
+            // What goes wrong goes wrong in the end, too, and costs nothing but the cache.
+            let _ = catalogue.settle();
+        }
+    }
+
     /// The segments that were taken in.
     ///
     /// # Errors
