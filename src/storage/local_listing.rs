@@ -49,11 +49,7 @@ impl LocalStorage {
     }
 
     /// What `folder` holds; `parent` is a new handle of what it lies in, where there is one.
-    fn items(
-        &self,
-        folder: Folder,
-        parent: Option<&File>,
-    ) -> Result<Vec<Item>, StorageError> {
+    fn items(&self, folder: Folder, parent: Option<&File>) -> Result<Vec<Item>, StorageError> {
         // Not through a kept handle: that of a folder which was removed lists as empty, and "there
         // are no snapshots" must never be said by mistake.
         let listed = match (folder.place(), parent) {
