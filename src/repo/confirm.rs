@@ -87,7 +87,7 @@ impl Repository {
     pub fn confirm(&self, snapshot: &Snapshot) -> Result<Option<u64>, RepositoryError> {
         self.verify_place()?;
         let prepared = self.prepare(snapshot)?;
-        self.confirm_prepared(snapshot, prepared)
+        self.publish_prepared(snapshot, prepared)
     }
 
     /// As [`Self::confirm`], with the record that was prepared for this snapshot.
@@ -103,6 +103,14 @@ impl Repository {
             return self.confirm(snapshot);
         }
         self.verify_place()?;
+        self.publish_prepared(snapshot, prepared)
+    }
+
+    fn publish_prepared(
+        &self,
+        snapshot: &Snapshot,
+        prepared: PreparedRecord,
+    ) -> Result<Option<u64>, RepositoryError> {
         let snapshot = mirrored(snapshot);
         let copy_name = ObjectName::snapshot_copy(snapshot.id);
         let mut copies = prepared.copies.into_iter();
