@@ -149,6 +149,17 @@ impl Faults {
         (0..len).filter(|_| all || self.rng.once_in(2)).collect()
     }
 
+    /// The numbers below `len`, in the order in which things happen that may happen in any.
+    pub(super) fn order(&mut self, len: usize) -> Vec<usize> {
+        let mut left: Vec<usize> = (0..len).collect();
+        let mut order = Vec::new();
+        while !left.is_empty() {
+            let at = self.rng.below(left.len() as u64);
+            order.push(left.swap_remove(usize::try_from(at).unwrap()));
+        }
+        order
+    }
+
     pub(super) fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
         self.rng.pick(list)
     }

@@ -72,6 +72,20 @@ impl Storage for Place {
         Ok(Box::new(Pending { place: self.clone(), name, bytes: Vec::new() }))
     }
 
+    fn publish_all(
+        &self,
+        objects: Vec<Box<dyn PendingObject>>,
+        _beside: &mut [Box<dyn PendingObject>],
+    ) -> Vec<Result<(), StorageError>> {
+        let mut objects: Vec<_> = objects.into_iter().map(Some).collect();
+        let mut results: Vec<_> = objects.iter().map(|_| Ok(())).collect();
+        let order = self.world.lock().faults.order(objects.len());
+        for at in order {
+            results[at] = objects[at].take().unwrap().publish();
+        }
+        results
+    }
+
     fn read(&self, name: ObjectName, limit: u64) -> Result<Vec<u8>, StorageError> {
         let bytes = self.get(Verb::Read, name)?;
         match bytes.len() as u64 > limit {
