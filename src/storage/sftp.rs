@@ -289,12 +289,15 @@ impl Storage for SftpStorage {
             let top = self.server.is_folder(Folder::Top);
             return if matches!(top, Ok(true)) { Ok(()) } else { Err(lost(None)) };
         }
-        let found = self.read_configs().map_err(|error| lost(error.source))?;
-        if found.iter().any(|config| self.configs.contains(config)) {
-            Ok(())
-        } else {
-            Err(lost(None))
+        for name in [ObjectName::CONFIG, ObjectName::CONFIG_COPY] {
+            match self.read(name, MAX_CONFIG) {
+                Ok(config) if self.configs.contains(&config) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if error.kind == StorageErrorKind::NotFound => {}
+                Err(error) => return Err(lost(error.source)),
+            }
         }
+        Err(lost(None))
     }
 
     fn sweep_abandoned(&self) -> Result<u64, StorageError> {

@@ -6,7 +6,7 @@ use openssh_sftp_client_lowlevel::NameEntry;
 
 use super::listing::Item;
 use super::name::Folder;
-use super::sftp::{AT_ONCE, SftpStorage};
+use super::sftp::SftpStorage;
 use super::sftp_fault::Fault;
 use super::sftp_server::{Facts, Held};
 use super::temporary::is_temporary;
@@ -18,8 +18,12 @@ const MAX_NAMES: usize = 1 << 24;
 /// Longest name of a file, in bytes.
 const MAX_NAME: usize = 255;
 
-/// Requests for names that are under way for one folder: the last of them finds the end.
-const AHEAD: usize = 2;
+/// Folders that are open at once.
+const OPEN_AT_ONCE: usize = 128;
+
+/// Requests for names that are under way at once for a folder. The last of them finds the end: of a
+/// folder that was opened alone, which may hold some hundred names, and of one of many.
+const AHEAD: [usize; 2] = [4, 2];
 
 impl SftpStorage {
     /// All objects of a kind.
@@ -79,7 +83,7 @@ impl SftpStorage {
     ) -> Result<(), StorageError> {
         let mut absent = false;
         let mut left = MAX_NAMES;
-        for some in folders.chunks(AT_ONCE) {
+        for some in folders.chunks(OPEN_AT_ONCE) {
             let mut open = self.open_for_names(some, &mut absent)?;
             while !open.is_empty() {
                 open = self.more_names(open, &mut left, take)?;
@@ -126,8 +130,9 @@ impl SftpStorage {
         take: &mut dyn FnMut(Folder, &str, &NameEntry) -> Result<(), Fault>,
     ) -> Result<Vec<(Folder, Held)>, StorageError> {
         let mut under_way = Vec::new();
+        let ahead = AHEAD[usize::from(open.len() > 1)];
         for (folder, held) in open {
-            let asked: Result<Vec<_>, Fault> = (0..AHEAD).map(|_| held.names()).collect();
+            let asked: Result<Vec<_>, Fault> = (0..ahead).map(|_| held.names()).collect();
             let asked = asked.map_err(|fault| self.not_listed(folder, fault))?;
             under_way.push((folder, held, asked));
         }
