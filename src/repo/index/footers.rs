@@ -10,6 +10,19 @@ use crate::id::PackId;
 /// Most bytes of footers that are kept decoded.
 const CAPACITY: usize = 16 << 20;
 
+/// A pack that is to be taken in: its id, its whole length in bytes, its footer.
+#[derive(Debug, Clone)]
+pub struct NewPack {
+    /// The pack.
+    pub id: PackId,
+    /// Its stored length, in bytes.
+    pub len: u64,
+    /// Its footer, encoded.
+    pub encoded: Vec<u8>,
+    /// Its footer.
+    pub footer: Footer,
+}
+
 /// The footer of one pack, with the offsets that follow from it.
 #[derive(Debug)]
 pub struct PackFooter {

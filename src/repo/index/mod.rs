@@ -10,20 +10,22 @@ mod known;
 mod recent;
 mod run;
 mod runs;
+mod unusable;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bases::Bases;
 pub use cache_folder::CacheFolder;
-use catalogue::{CatalogueError, PackRow};
+use catalogue::PackRow;
 use footers::FooterCache;
-pub use footers::PackFooter;
+pub use footers::{NewPack, PackFooter};
 pub use id_map::{IdHasher, IdMap, IdSet};
 use known::{Known, PackToKnow};
 use recent::Recent;
 use run::Place;
 use runs::Runs;
+pub use unusable::UnusableIndex;
 
 use crate::codec::Encoding;
 use crate::crypto::ChunkKind;
@@ -53,19 +55,6 @@ pub struct Location {
     pub kind: ChunkKind,
 }
 
-/// A pack that is to be taken in: its id, its whole length in bytes, its footer.
-#[derive(Debug, Clone)]
-pub struct NewPack {
-    /// The pack.
-    pub id: PackId,
-    /// Its stored length, in bytes.
-    pub len: u64,
-    /// Its footer, encoded.
-    pub encoded: Vec<u8>,
-    /// Its footer.
-    pub footer: Footer,
-}
-
 /// The index of one repository.
 #[derive(Debug)]
 pub struct Index {
@@ -82,30 +71,6 @@ pub struct Index {
     /// the run means the pack that the catalogue gives this number.
     proven: RwLock<HashSet<u32>>,
     bases: Bases,
-}
-
-/// The cached files cannot be used and should be made anew.
-#[derive(Debug, thiserror::Error)]
-#[error("the cached index cannot be used: {0}")]
-pub struct UnusableIndex(String);
-
-impl UnusableIndex {
-    /// For a reason that is not an error of the files.
-    pub(super) fn because(reason: &str) -> Self {
-        Self(reason.to_owned())
-    }
-}
-
-impl From<CatalogueError> for UnusableIndex {
-    fn from(error: CatalogueError) -> Self {
-        Self(error.to_string())
-    }
-}
-
-impl From<std::io::Error> for UnusableIndex {
-    fn from(error: std::io::Error) -> Self {
-        Self(error.to_string())
-    }
 }
 
 impl Index {
