@@ -92,6 +92,7 @@ pub(super) fn folder() -> &'static Path {
     FOLDER.get_or_init(|| {
         let target = || Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned();
         let base = std::env::var_os("GABION_SIMULATE_FOLDER").map_or_else(target, PathBuf::from);
+        std::fs::create_dir_all(&base).unwrap();
         let base = base.canonicalize().unwrap();
         let folder = base.join("simulated-source-1");
         if !folder.exists() {
