@@ -5,6 +5,7 @@ mod bytes;
 mod format;
 mod parity;
 mod restore;
+mod sftp;
 mod text;
 mod watch;
 
@@ -12,6 +13,7 @@ pub use bytes::{block, chunker};
 pub use format::{pack_footer, page, segment, snapshot_record};
 pub use parity::parity;
 pub use restore::restore_plan;
+pub use sftp::sftp_answers;
 pub use text::{config, key_slot, keys, names, with_hash};
 pub use watch::watch_events;
 

@@ -34,6 +34,7 @@ fn main() {
     parity();
     records();
     restores();
+    sftp_answers();
     watch_events();
 }
 
@@ -136,6 +137,40 @@ fn packs() {
     };
     write("segment", "empty", &segment::encode(&[]));
     write("segment", "two", &segment::encode(&[pack(1), pack(9)]));
+}
+
+/// Servers that greet, and answer the first questions.
+fn sftp_answers() {
+    let number = |number: u32| number.to_be_bytes();
+    let text = |text: &[u8]| {
+        let len = number(u32::try_from(text.len()).expect("a short text"));
+        [&len[..], text].concat()
+    };
+    let packet = |kind: u8, body: &[u8]| text(&[&[kind][..], body].concat());
+    let words = ["fsync@openssh.com", "hardlink@openssh.com", "posix-rename@openssh.com"];
+    let can: Vec<u8> =
+        words.iter().flat_map(|word| [text(word.as_bytes()), text(b"1")].concat()).collect();
+    let greeting = packet(2, &[&number(3)[..], &can].concat());
+    // Size and rights.
+    let facts = [&number(5)[..], &[0; 7], &[9], &number(0o100_644)].concat();
+    let answer = |of: u32| -> Vec<u8> {
+        let with = |kind: u8, body: &[u8]| packet(kind, &[&number(of)[..], body].concat());
+        match of % 6 {
+            0 => with(105, &facts),
+            1 => with(102, &text(b"handle")),
+            2 => with(103, &text(b"some data")),
+            3 => with(101, &[&number(0)[..], &text(b"done"), &text(b"")].concat()),
+            4 => {
+                let name = [text(&[b'a'; 32]), text(b"long"), facts.clone()].concat();
+                with(104, &[&number(1)[..], &name].concat())
+            }
+            _ => with(101, &[&number(1)[..], &text(b"end"), &text(b"")].concat()),
+        }
+    };
+    let answers = |of: std::ops::Range<u32>| -> Vec<u8> { of.flat_map(answer).collect() };
+    write("sftp_answers", "greeting", &greeting);
+    write("sftp_answers", "some", &[greeting.clone(), answers(0..6)].concat());
+    write("sftp_answers", "more", &[greeting, answers(0..60)].concat());
 }
 
 /// Packs with their parity: whole, damaged within the parity and beyond it, and damaged parity.
