@@ -95,7 +95,7 @@ fn senseless_command_lines_end_with_2() {
         assert_ne!(done.stderr(), "", "{args:?}");
     }
     let done = sandbox.gabion(["snapshots"]).env_remove("GABION_REPOSITORY").run().code(2);
-    done.says("no repository was named").says("hint: use --repository FOLDER");
+    done.says("no repository was named").says("hint: use --repository PLACE");
 }
 
 #[test]

@@ -128,8 +128,10 @@ fn killed_at_each_step_of_a_publish() {
         eprintln!("not run: strace is not installed");
         return;
     }
+    // Calls are counted in each thread by itself, so those that wait for the disk at the same time
+    // have one number together. `crash_states` stops between any two of them.
     let met = sweep("snapshot source", "fsync,renameat2,unlinkat", "signal=KILL", 60);
-    assert!(met >= 8, "the sweep met only {met} calls");
+    assert!(met >= 6, "the sweep met only {met} calls");
 }
 
 #[test]
