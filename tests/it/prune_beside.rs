@@ -16,14 +16,20 @@ use gabion::storage::{MemoryStorage, Storage};
 use crate::small::{FailAt, Files, copy, files, noise, open_plain, options, problems, take};
 use crate::specimen::checked;
 
-fn pruned(place: &(impl Storage + Clone + 'static)) -> (PruneSummary, Vec<String>) {
+fn pruned(
+    place: &(impl Storage + Clone + 'static),
+    options: &PruneOptions,
+) -> (PruneSummary, Vec<String>) {
     let recorder = Arc::new(Recorder::default());
     let storage: Arc<dyn Storage> = Arc::new(place.clone());
     let opened = Repository::open(storage, "here", &Unlock::Nothing, None, recorder.clone());
-    let clock = || Timestamp { seconds: 1_000_000, nanos: 0 };
-    let options = PruneOptions::new("box".to_owned(), clock, 1);
-    let summary = prune(&Arc::new(opened.unwrap()), &options).unwrap();
+    let summary = prune(&Arc::new(opened.unwrap()), options).unwrap();
     (summary, problems(&recorder))
+}
+
+fn ordinary() -> PruneOptions {
+    let clock = || Timestamp { seconds: 1_000_000, nanos: 0 };
+    PruneOptions::new("box".to_owned(), clock, 1)
 }
 
 #[test]
@@ -41,7 +47,7 @@ fn a_snapshot_that_comes_while_a_prune_looks_is_no_reason_to_stop() {
             let new = files([("c", noise(200, 3)), ("d", noise(300, 4))]);
             take(&open_plain(storage), &new, 3).unwrap();
         });
-        let (summary, problems) = pruned(&place);
+        let (summary, problems) = pruned(&place, &ordinary());
         assert_eq!(problems, [""; 0], "at call {at}");
         assert!(summary.packs_deleted > 0, "at call {at}: {summary:?}");
         assert_eq!(checked(&open_plain(&storage), ReadData::All).problems, 0, "at call {at}");
@@ -54,8 +60,7 @@ fn a_snapshot_that_comes_while_a_prune_looks_is_no_reason_to_stop() {
 }
 
 fn rewriting() -> PruneOptions {
-    let clock = || Timestamp { seconds: 1_000_000, nanos: 0 };
-    PruneOptions { max_unused: 0.0, ..PruneOptions::new("box".to_owned(), clock, 1) }
+    PruneOptions { max_unused: 0.0, ..ordinary() }
 }
 
 /// Moves what is needed of the packs of a forgotten snapshot.
@@ -76,6 +81,27 @@ fn movable() -> (MemoryStorage, Snapshot, Files) {
     let taken = take(&repository, &kept, 2).unwrap();
     repository.remove_records(&[gone.id]).unwrap();
     (storage, taken, kept)
+}
+
+/// Found by the simulator: after it had stored something again, a prune counted packs as known that
+/// its index did not know of, and called the snapshot that needs them damaged.
+#[test]
+fn a_snapshot_that_comes_while_a_prune_moves_packs_is_no_reason_to_stop() {
+    let (before, _, _) = movable();
+    for at in 1.. {
+        let storage = copy(&before);
+        let place = FailAt::meddling(storage.clone(), at, |storage| {
+            let new = files([("b", noise(700, 2)), ("d", noise(300, 4)), ("f", noise(3000, 6))]);
+            take(&open_plain(storage), &new, 3).unwrap();
+        });
+        let (_, problems) = pruned(&place, &rewriting());
+        assert_eq!(problems, [""; 0], "at call {at}");
+        assert_eq!(checked(&open_plain(&storage), ReadData::All).problems, 0, "at call {at}");
+        if !place.has_failed() {
+            assert!(at > 50, "{at} calls");
+            break;
+        }
+    }
 }
 
 /// Has `work` done with a repository whose packs are moved before each of its calls in turn.

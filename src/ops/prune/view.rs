@@ -58,10 +58,14 @@ impl<'r> View<'r> {
         let shaken = self.reach.counted_on().any(|pack| {
             marked.contains(pack) && !self.marked.contains(pack) || !packs.contains_key(pack)
         });
-        let unknown = packs.keys().any(|id| !self.packs.contains_key(id));
         if shaken {
             return self.look_afresh(prune);
         }
+        // Packs that were listed meanwhile for another reason may be unknown to the index, too.
+        let unknown = {
+            let index = prune.repository.index();
+            packs.keys().any(|id| index.pack_len(id).is_none())
+        };
         if unknown {
             prune.repository.load_index()?;
         }
