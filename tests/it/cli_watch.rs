@@ -69,6 +69,8 @@ fn with_source() -> Sandbox {
     for number in 0..100 {
         sandbox.write(format!("src/d{}/f{}", number % 10, number / 10), format!("{number}"));
     }
+    // What changed directly before a snapshot is read again by the next one.
+    std::thread::sleep(std::time::Duration::from_millis(50));
     sandbox
 }
 
