@@ -131,14 +131,17 @@ fn session(role: &str, forgets: Vec<crate::id::SnapshotId>) -> Session {
 #[test]
 fn a_writer_at_work_delays_the_deletion_and_its_end_frees_it() {
     let made = TestRepository::new();
-    let (old, new) = (files(1, 20), files(2, 30));
+    let (mut old, new) = (files(1, 20), files(2, 30));
+    // Whether the list of a file's chunks is in a pack of pages depends on where the key cuts it:
+    // nothing of the two packs is needed by the other snapshot.
+    old.remove(&b"shared"[..]);
     let (first, second) = (confirmed(&made, &old), confirmed(&made, &new));
     forget(&made, &first);
     let writer = session("snapshot", Vec::new());
     made.repository.begin_session(&writer).unwrap();
     let packs = count(&made.storage, ObjectKind::Pack);
     let summary = pruned(&made, &options());
-    assert_eq!((summary.packs_waiting, summary.sessions, summary.packs_deleted), (1, 1, 0));
+    assert_eq!((summary.packs_waiting, summary.sessions, summary.packs_deleted), (2, 1, 0));
     assert_eq!(count(&made.storage, ObjectKind::Pack), packs);
     assert_eq!(count(&made.storage, ObjectKind::Mark), 1, "it is said once, with the session");
 
@@ -147,7 +150,7 @@ fn a_writer_at_work_delays_the_deletion_and_its_end_frees_it() {
     made.repository.begin_session(&later).unwrap();
     made.repository.end_session(writer.id).unwrap();
     let summary = pruned(&made, &options());
-    assert_eq!((summary.packs_deleted, summary.packs_waiting), (1, 0), "{summary:?}");
+    assert_eq!((summary.packs_deleted, summary.packs_waiting), (2, 0), "{summary:?}");
     made.repository.end_session(later.id).unwrap();
     pruned(&made, &options());
     assert_eq!(count(&made.storage, ObjectKind::Mark), 0);

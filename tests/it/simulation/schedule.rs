@@ -282,8 +282,8 @@ fn live(clients: &[Client], report: &mut Report) -> Vec<Vec<Outcome>> {
 }
 
 /// What may be said to a client although nothing is wrong: somebody else was faster.
-const SOMEBODY_WAS_FASTER: [&str; 3] =
-    ["by somebody else meanwhile", "no snapshot ", "other processes kept"];
+const SOMEBODY_WAS_FASTER: [&str; 4] =
+    ["by somebody else meanwhile", "no snapshot ", "other processes kept", "did not forget them"];
 
 impl Report {
     fn violate(&mut self, what: String) {
