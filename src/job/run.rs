@@ -113,6 +113,8 @@ fn stand_ins(job: &Job, work: &Path, interrupted: &Arc<AtomicBool>) -> Vec<Stand
         StandIn {
             path: index.file.clone(),
             before: index.beside.clone(),
+            // Packs have numbers. Beside them lie locks of whoever packs.
+            names: |name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit),
             make: Box::new(move || back_up(&file, &copy, &interrupted)),
         }
     };

@@ -7,6 +7,7 @@
 //! before anybody looks into that folder.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -35,6 +36,8 @@ pub struct StandIn {
     /// The folder of the files that it names, absolute. They only grow; that one was replaced
     /// while the snapshot was taken is an error.
     pub before: PathBuf,
+    /// Which of them, by their names, it may name. Others there, such as locks, come and go.
+    pub names: fn(&OsStr) -> bool,
     /// Makes the copy.
     pub make: Box<dyn FnMut() -> io::Result<File> + Send>,
 }
@@ -182,6 +185,9 @@ impl Waiting {
         let mut found = BTreeMap::new();
         for item in std::fs::read_dir(&self.source.before)? {
             let item = item?;
+            if !(self.source.names)(&item.file_name()) {
+                continue;
+            }
             let name = [&self.before, &b"/"[..], item.file_name().as_bytes()].concat();
             found.insert(name, item.metadata()?.ino());
         }

@@ -25,6 +25,7 @@ fn store() -> tempfile::TempDir {
     }
     fs::create_dir(folder.path().join("c/packs")).unwrap();
     write(folder.path().join("c/packs/0"), &noise(5 << 20, 77));
+    write(folder.path().join("c/packs/0.lock"), b"");
     write(folder.path().join("c/packs.idx"), b"live");
     folder
 }
@@ -46,6 +47,7 @@ fn take(
         options.stand_ins = vec![StandIn {
             path: container.join("packs.idx"),
             before: container.join("packs"),
+            names: |name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit),
             make: Box::new(move || {
                 change(&container)?;
                 write(copy.clone(), &noise(40_000, 5));
@@ -78,6 +80,11 @@ fn all_that_the_copied_index_names_is_in_the_snapshot() {
         let moved = take(&world, folder, move |container| {
             append(&container.join("packs/0"), &noise(9000, 100 + round));
             write(container.join(format!("packs/{}", round + 1)), &noise(7000, 110 + round));
+            // Whoever packs lets go of a lock, and another one takes it.
+            let (lock, other) = (container.join("packs/0.lock"), container.join("other"));
+            write(other.clone(), b"");
+            #[expect(clippy::disallowed_methods, reason = "tests lay out sources by hand")]
+            fs::rename(other, lock)?;
             fs::remove_dir_all(container.join("loose"))?;
             fs::create_dir(container.join("loose"))
         });
