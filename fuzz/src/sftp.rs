@@ -14,6 +14,7 @@ const LIMIT: u64 = 1 << 16;
 /// Whatever it is, opening a repository, listing and reading come to an end, with an error or with
 /// no more than they may give.
 pub fn sftp_answers(data: &[u8]) {
+    ignore_broken_pipes();
     let file = file();
     std::fs::write(file, data).expect("room for the input");
     // What follows are arguments for ssh.
@@ -32,6 +33,16 @@ pub fn sftp_answers(data: &[u8]) {
     }
     let mut buffer = [0; 100];
     let _ = storage.read_range(ObjectName::CONFIG, 3, &mut buffer);
+}
+
+/// As the runtime of every Rust program does, which a fuzzer's does not have: who writes to a program
+/// that has ended gets an error and goes on.
+fn ignore_broken_pipes() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    // SAFETY: no handler is installed that could run.
+    ONCE.call_once(|| unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+    });
 }
 
 /// Of this process alone, in memory where that is possible.
