@@ -7,43 +7,22 @@
 
 #![allow(clippy::print_stdout, reason = "it is what this program is for")]
 
+mod support;
+
 use std::hint::black_box;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use gabion::codec::Encoding;
-use gabion::crypto::ChunkKind;
-use gabion::format::pack::{Footer, FooterChunk};
-use gabion::id::{ChunkId, PackId, RepositoryId};
-use gabion::repo::index::{CacheFolder, Index, NewPack};
+use gabion::id::{ChunkId, RepositoryId};
+use gabion::repo::index::{CacheFolder, Index};
+use support::{CHUNKS_OF_A_PACK, chunk_id, pack};
 
 const ID: RepositoryId = RepositoryId([7; 16]);
 const CHECK_KEY: [u8; 32] = [3; 32];
-const CHUNKS_OF_A_BLOCK: u64 = 100;
-const CHUNKS_OF_A_PACK: u64 = 10_000;
 const LOOKUPS: u64 = 1_000_000;
 /// How the program calls itself to look chunks up in a fresh process.
 const LOOK_UP: &str = "look-up-in";
-
-fn chunk_id(n: u64) -> ChunkId {
-    ChunkId(*blake3::hash(&n.to_le_bytes()).as_bytes())
-}
-
-fn pack(number: u64) -> NewPack {
-    let mut footer = Footer::default();
-    for block in 0..CHUNKS_OF_A_PACK / CHUNKS_OF_A_BLOCK {
-        let first = number * CHUNKS_OF_A_PACK + block * CHUNKS_OF_A_BLOCK;
-        let chunk = |n| FooterChunk { kind: ChunkKind::Content, id: chunk_id(n), len: 10_000 };
-        let chunks: Vec<FooterChunk> = (first..first + CHUNKS_OF_A_BLOCK).map(chunk).collect();
-        footer.push(400_000, Encoding::Zstd, &chunks, &[]);
-    }
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&number.to_le_bytes());
-    let encoded = footer.encode();
-    let len = footer.end() + encoded.len() as u64;
-    NewPack { id: PackId(id), len, encoded, footer }
-}
 
 fn open(folder: &Path) -> Index {
     Index::open(Some(CacheFolder::new(folder, ID)), ID, &CHECK_KEY).expect("an index")

@@ -1,24 +1,24 @@
 //! Speed of what a snapshot and a restore do with whole repositories and trees: looking chunks up,
 //! walking, building a tree anew and from an old one, and writing files.
 
+mod support;
+
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use gabion::codec::Encoding;
-use gabion::crypto::ChunkKind;
 use gabion::crypto::keys::{Keys, MasterKey};
 use gabion::crypto::passphrase::KdfCosts;
 use gabion::format::entry::{Content, Entry, EntryKind, Metadata, Timestamp};
-use gabion::format::pack::{Footer, FooterChunk};
-use gabion::id::{ChunkId, PackId, RepositoryId};
-use gabion::repo::index::{CacheFolder, Index, NewPack};
+use gabion::id::{ChunkId, RepositoryId};
+use gabion::repo::index::{CacheFolder, Index};
 use gabion::repo::{InitOptions, Repository, Unlock, Writer};
 use gabion::source::scan::{Scan, ScanOptions, Scanned};
 use gabion::storage::MemoryStorage;
 use gabion::target::{MetadataPolicy, TargetFolder};
 use gabion::tree::{PageReader, TreeBuilder};
+use support::{CHUNKS_OF_A_PACK, chunk_id, pack};
 use tempfile::TempDir;
 
 /// In memory where that is possible: the disk is not what is measured.
@@ -26,32 +26,12 @@ fn folder() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder")
 }
 
-fn chunk_id(n: u64) -> ChunkId {
-    ChunkId(*blake3::hash(&n.to_le_bytes()).as_bytes())
-}
-
-/// A pack of 10 000 chunks in blocks of 100.
-fn pack(number: u64) -> NewPack {
-    let mut footer = Footer::default();
-    for block in 0..100 {
-        let first = number * 10_000 + block * 100;
-        let chunk = |n| FooterChunk { kind: ChunkKind::Content, id: chunk_id(n), len: 10_000 };
-        let chunks: Vec<FooterChunk> = (first..first + 100).map(chunk).collect();
-        footer.push(400_000, Encoding::Zstd, &chunks, &[]);
-    }
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&number.to_le_bytes());
-    let encoded = footer.encode();
-    let len = footer.end() + encoded.len() as u64;
-    NewPack { id: PackId(id), len, encoded, footer }
-}
-
 fn index(c: &mut Criterion) {
     let (place, keys) = (folder(), Keys::derive(&MasterKey::random()));
     let id = RepositoryId::random();
     let cache = CacheFolder::new(place.path(), id);
     let mut index = Index::open(Some(cache), id, keys.cache_check()).expect("a new index");
-    for number in 0..100 {
+    for number in 0..1_000_000 / CHUNKS_OF_A_PACK {
         index.add(None, &[pack(number)]).expect("room for a million chunks");
     }
     assert_eq!(index.chunk_count(), 1_000_000);

@@ -51,11 +51,8 @@ impl Repository {
             bytes: self.seal_record(ObjectName::root(snapshot.id), root),
         };
         let begun = || -> Result<_, RepositoryError> {
-            let objects: Vec<_> = segment
-                .into_iter()
-                .chain([&root])
-                .map(|o| self.begin(o))
-                .collect::<Result<_, _>>()?;
+            let both = segment.into_iter().chain([&root]);
+            let objects = both.map(|sealed| self.begin(sealed)).collect::<Result<_, _>>()?;
             Ok((objects, self.prepare(snapshot)?))
         };
         let (objects, mut prepared) = match begun() {

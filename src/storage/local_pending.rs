@@ -352,16 +352,25 @@ mod tests {
         assert_eq!(names(folder.path()), ["target"]);
     }
 
-    /// A pipe takes the bytes but refuses fsync, as a broken disk does.
+    fn begun(folder: &Path) -> PendingFile {
+        let handle = Arc::new(File::open(folder).unwrap());
+        PendingFile::begin(handle, ObjectName::snapshot(SnapshotId([7; 16])), None).unwrap()
+    }
+
+    /// One in a pipe, which takes the bytes but refuses fsync, as a broken disk does. With the other
+    /// end of the pipe.
+    fn begun_on_a_broken_disk(folder: &Path) -> (PendingFile, std::os::fd::OwnedFd) {
+        let mut pending = begun(folder);
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        pending.file = Some(File::from(writer));
+        pending.append(b"bytes").unwrap();
+        (pending, reader)
+    }
+
     #[test]
     fn a_failed_sync_is_the_end_of_the_object() {
         let folder = tempfile::tempdir().unwrap();
-        let handle = Arc::new(File::open(folder.path()).unwrap());
-        let name = ObjectName::snapshot(SnapshotId([7; 16]));
-        let mut pending = PendingFile::begin(handle, name, None).unwrap();
-        let (_reader, writer) = rustix::pipe::pipe().unwrap();
-        pending.file = Some(File::from(writer));
-        pending.append(b"bytes").unwrap();
+        let (pending, _reader) = begun_on_a_broken_disk(folder.path());
         assert_eq!(names(folder.path()).len(), 1);
 
         let error = Box::new(pending).publish().unwrap_err();
@@ -373,12 +382,7 @@ mod tests {
     #[test]
     fn a_failed_sync_before_the_end_is_told_at_the_end() {
         let folder = tempfile::tempdir().unwrap();
-        let handle = Arc::new(File::open(folder.path()).unwrap());
-        let name = ObjectName::snapshot(SnapshotId([7; 16]));
-        let mut pending = PendingFile::begin(handle, name, None).unwrap();
-        let (_reader, writer) = rustix::pipe::pipe().unwrap();
-        pending.file = Some(File::from(writer));
-        pending.append(b"bytes").unwrap();
+        let (mut pending, _reader) = begun_on_a_broken_disk(folder.path());
 
         pending.settle();
         assert!(names(folder.path()).is_empty());
@@ -390,9 +394,7 @@ mod tests {
     #[test]
     fn a_file_that_lost_bytes_is_not_published() {
         let folder = tempfile::tempdir().unwrap();
-        let handle = Arc::new(File::open(folder.path()).unwrap());
-        let name = ObjectName::snapshot(SnapshotId([7; 16]));
-        let mut pending = PendingFile::begin(handle, name, None).unwrap();
+        let mut pending = begun(folder.path());
         pending.append(b"bytes").unwrap();
         pending.file.as_ref().unwrap().set_len(3).unwrap();
 
@@ -403,9 +405,7 @@ mod tests {
     #[test]
     fn a_failed_write_is_the_end_of_the_object() {
         let folder = tempfile::tempdir().unwrap();
-        let handle = Arc::new(File::open(folder.path()).unwrap());
-        let name = ObjectName::snapshot(SnapshotId([7; 16]));
-        let mut pending = PendingFile::begin(handle, name, None).unwrap();
+        let mut pending = begun(folder.path());
         // Not open for writing.
         pending.file = Some(File::open(folder.path()).unwrap());
         pending.append(b"bytes").unwrap_err();

@@ -22,7 +22,7 @@ fn make_older(path: &Path, by: Duration) {
 /// The name of the variable that makes [`a_process_that_never_finishes`] do something.
 const CHILD_PATH: &str = "GABION_TEST_REPOSITORY";
 
-/// Not a test but a process to be killed.
+/// Not a test but a process to be killed, which `cargo test --test it local_faults` does.
 #[test]
 #[ignore = "started by another test"]
 fn a_process_that_never_finishes() {
