@@ -173,7 +173,7 @@ fn what_was_cut_off_between_the_two_copies_of_a_slot_is_completed_by_whoever_wri
     let commands: [&[&str]; 4] = [
         &["snapshot", "data"],
         &["prune"],
-        &["key", "add", "--new-key-file", "third"],
+        &["key", "add", "--new-key-file", "third", "--label", "third"],
         &["key", "remove", "THIRD"],
     ];
     sandbox.gabion(["key", "add", "--new-key-file", "second"]).run().success();
@@ -189,7 +189,9 @@ fn what_was_cut_off_between_the_two_copies_of_a_slot_is_completed_by_whoever_wri
         both();
         sandbox.gabion(["check"]).run().success();
         let listed = sandbox.gabion(["key", "list", "--json"]).run().success().json_lines();
-        let newest = listed[0].as_array().unwrap().iter().max_by_key(|s| s["created"].to_string());
-        third = newest.unwrap()["id"].as_str().unwrap().to_owned();
+        let slots = listed[0].as_array().unwrap();
+        if let Some(slot) = slots.iter().find(|slot| slot["label"] == "third") {
+            third = slot["id"].as_str().unwrap().to_owned();
+        }
     }
 }
