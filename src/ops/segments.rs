@@ -6,16 +6,12 @@ use std::sync::Arc;
 use super::OpError;
 use crate::format::segment::SegmentPack;
 use crate::id::{PackId, SegmentId, SessionId};
-use crate::repo::{Repository, RepositoryError};
+use crate::repo::{Repository, RepositoryError, SEGMENT_BYTES, SEGMENT_PACKS};
 use crate::storage::{ObjectKind, ObjectName};
 
 /// Small segments that may stay beside each other: more of them make the first look of another
 /// client slower.
 const MANY_SEGMENTS: usize = 16;
-/// Bytes of footers after which a segment is closed.
-const SEGMENT_BYTES: usize = 64 << 20;
-/// Packs after which a segment is closed.
-const SEGMENT_PACKS: usize = 16384;
 /// Looks after which it is left to whoever else replaces segments all the time.
 const MAX_LOOKS: usize = 4;
 

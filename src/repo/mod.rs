@@ -21,7 +21,7 @@ pub use error::RepositoryError;
 pub use open::{InitOptions, Unlock};
 pub use parity::{PackState, ParityHead, pack_state, parity_head, publish_parity};
 pub use reader::{ChunkReader, PackReader, check_block};
-pub use records::{Damaged, ReadAll};
+pub use records::{Damaged, ReadAll, SEGMENT_BYTES, SEGMENT_PACKS};
 pub use slots::{SlotInfo, SlotState};
 pub use snapshots::{CopyState, Presence, SnapshotRecords};
 pub use write::{PackClass, Worker, WriteTotals, Writer};

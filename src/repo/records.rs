@@ -24,6 +24,11 @@ pub struct Damaged {
 /// The records that could be read, and the ones that could not.
 pub type ReadAll<T> = (Vec<T>, Vec<Damaged>);
 
+/// Bytes of footers after which an index segment should be closed: whoever makes or reads one has
+/// all of it in memory.
+pub const SEGMENT_BYTES: usize = 8 << 20;
+/// Packs after which an index segment should be closed.
+pub const SEGMENT_PACKS: usize = 16384;
 /// Room for the header and tag around a sealed body.
 const SEAL_ROOM: u64 = 1024;
 

@@ -10,9 +10,9 @@ use crate::crypto::header::{ObjectHeader, ObjectType};
 use crate::crypto::seal::{FOOTER_SLOT, ObjectSealer, PartKind};
 use crate::format::pack::{Footer, FooterChunk, Trailer};
 use crate::format::segment::SegmentPack;
-use crate::id::{ChunkId, PackId, SessionId};
+use crate::id::{ChunkId, PackId, SegmentId, SessionId};
 use crate::repo::index::NewPack;
-use crate::repo::{Repository, RepositoryError, publish_parity};
+use crate::repo::{Repository, RepositoryError, SEGMENT_BYTES, SEGMENT_PACKS, publish_parity};
 use crate::storage::{ObjectName, PendingObject, StorageError};
 
 /// Full packs that may wait to be finished before writers wait too.
@@ -215,26 +215,56 @@ impl Packer {
         drop(open);
     }
 
+    /// Lists the packs that are finished and not listed in an index segment, so that other machines
+    /// need not read every footer.
+    pub(super) fn list_finished(&self) -> Result<(), RepositoryError> {
+        let packs = self.take_unlisted();
+        if packs.is_empty() {
+            return Ok(());
+        }
+        match self.repository.publish_segment(SegmentId::random(), &packs) {
+            Ok(bytes) => self.count_bytes(bytes),
+            Err(error) => {
+                self.still_unlisted(packs);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     fn finish_packs(&self, queue: &Receiver<Vec<OpenPack>>, claims: &Claims) {
         while let Ok(packs) = queue.recv() {
             let results = self.finish_together(packs, claims);
+            let count = results.len();
+            let listed = if self.note(results) { self.list_finished() } else { Ok(()) };
             let mut state = self.state();
-            state.finishing -= results.len();
-            for result in results {
-                match result {
-                    Ok(pack) => {
-                        state.totals.packs += 1;
-                        state.totals.repository_bytes += pack.len;
-                        state.unlisted.push(pack);
-                    }
-                    Err(error) => {
-                        state.failure.get_or_insert(error);
-                    }
-                }
+            if let Err(error) = listed {
+                state.failure.get_or_insert(error);
             }
+            state.finishing -= count;
             drop(state);
             self.finished.notify_all();
         }
+    }
+
+    /// Remembers what became of packs. Whether a segment is due: the footers that it lists are kept
+    /// in memory until then.
+    fn note(&self, results: Vec<Result<SegmentPack, RepositoryError>>) -> bool {
+        let mut state = self.state();
+        for result in results {
+            match result {
+                Ok(pack) => {
+                    state.totals.packs += 1;
+                    state.totals.repository_bytes += pack.len;
+                    state.unlisted.push(pack);
+                }
+                Err(error) => {
+                    state.failure.get_or_insert(error);
+                }
+            }
+        }
+        let bytes: usize = state.unlisted.iter().map(|pack| pack.footer.len()).sum();
+        bytes >= SEGMENT_BYTES || state.unlisted.len() >= SEGMENT_PACKS
     }
 
     /// Finishes packs that wait for the disk together; what became of each.

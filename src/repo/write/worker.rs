@@ -78,7 +78,7 @@ impl Writer {
     /// When storage fails, now or earlier in the background.
     pub fn checkpoint(&self) -> Result<(), RepositoryError> {
         self.packer.flush()?;
-        self.list_finished()
+        self.packer.list_finished()
     }
 
     /// Makes everything that workers have flushed durable, and gives an index segment that lists the
@@ -113,22 +113,7 @@ impl Writer {
     pub fn close(mut self) -> Result<(), RepositoryError> {
         self.stop();
         // Under another name, once: a fault may have been of the moment.
-        self.list_finished().or_else(|_| self.list_finished())
-    }
-
-    fn list_finished(&self) -> Result<(), RepositoryError> {
-        let packs = self.packer.take_unlisted();
-        if packs.is_empty() {
-            return Ok(());
-        }
-        match self.repository.publish_segment(SegmentId::random(), &packs) {
-            Ok(bytes) => self.packer.count_bytes(bytes),
-            Err(error) => {
-                self.packer.still_unlisted(packs);
-                return Err(error);
-            }
-        }
-        Ok(())
+        self.packer.list_finished().or_else(|_| self.packer.list_finished())
     }
 
     fn stop(&mut self) {
@@ -390,12 +375,9 @@ mod tests {
     use super::*;
     use crate::crypto::passphrase::KdfCosts;
     use crate::repo::{InitOptions, Unlock};
-    use crate::storage::MemoryStorage;
+    use crate::storage::{MemoryStorage, ObjectKind, Storage as _};
 
-    /// Memory that flips a bit after a chunk was hashed must not bring damage under a good id.
-    #[test]
-    fn a_bit_that_flips_before_the_block_is_sealed_is_noticed() {
-        let storage = MemoryStorage::new();
+    fn plaintext(storage: &MemoryStorage) -> Arc<Repository> {
         let options = InitOptions {
             unlock: Unlock::Nothing,
             costs: KdfCosts::default(),
@@ -404,12 +386,20 @@ mod tests {
             parity_per_mille: None,
             delta: false,
         };
-        Repository::init(&storage, "here", &options).unwrap();
-        let before = storage.names();
+        Repository::init(storage, "here", &options).unwrap();
         let place = Arc::new(storage.clone());
         let opened = Repository::open(place, "here", &Unlock::Nothing, None, Arc::new(()));
         let repository = Arc::new(opened.unwrap());
         repository.load_index().unwrap();
+        repository
+    }
+
+    /// Memory that flips a bit after a chunk was hashed must not bring damage under a good id.
+    #[test]
+    fn a_bit_that_flips_before_the_block_is_sealed_is_noticed() {
+        let storage = MemoryStorage::new();
+        let repository = plaintext(&storage);
+        let before = storage.names();
         let chunks = [&b"one chunk"[..], b"", b"and another"];
         let bits = chunks.concat().len() * 8;
         for bit in 0..bits {
@@ -426,5 +416,26 @@ mod tests {
             writer.checkpoint().unwrap();
             assert_eq!(storage.names(), before, "nothing was stored from it");
         }
+    }
+
+    /// A first snapshot of very many small files may be over before a checkpoint is due.
+    #[test]
+    fn footers_do_not_wait_in_memory_for_a_checkpoint() {
+        let storage = MemoryStorage::new();
+        let repository = plaintext(&storage);
+        let writer = Writer::new(&repository, 1);
+        let mut worker = writer.worker(PackClass::Content).unwrap();
+        let segments = || storage.list(ObjectKind::Segment).unwrap().objects;
+        for number in 0..(1u32 << 18) + 1 {
+            worker.store(ChunkKind::Content, &number.to_le_bytes()).unwrap();
+        }
+        worker.flush().unwrap();
+        writer.packer.flush().unwrap();
+        let [(first, _)] = segments()[..] else { panic!("{:?}", segments()) };
+        let first = repository.read_segment(SegmentId(first.id)).unwrap();
+        writer.checkpoint().unwrap();
+        let all: Vec<SegmentId> = segments().iter().map(|(name, _)| SegmentId(name.id)).collect();
+        let listed: usize = all.iter().map(|id| repository.read_segment(*id).unwrap().len()).sum();
+        assert_eq!((first.len(), all.len(), listed as u64), (1, 2, writer.totals().packs));
     }
 }
