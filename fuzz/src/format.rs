@@ -3,10 +3,12 @@
 use std::fmt::Debug;
 
 use gabion::codec::Encoding;
-use gabion::format::entry::{ContentItem, Entry};
-use gabion::format::page::{ContentPage, Leaf, Page, Upper};
+use gabion::crypto::ChunkKind;
+use gabion::format::entry::{Content, ContentItem, Entry};
+use gabion::format::page::{ContentPage, Leaf, Page, Upper, references};
 use gabion::format::snapshot::{self, Mark, Root, Session, Snapshot};
 use gabion::format::{pack, path, segment as index_segment};
+use gabion::id::ChunkId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -45,10 +47,14 @@ pub fn segment(data: &[u8]) {
 /// All pages. Those of entries may be spelled in several ways (shared bytes of paths, dictionaries),
 /// but gabion writes one: what decodes is written so that it decodes to the same again.
 pub fn page(data: &[u8]) {
-    match Page::decode(data.to_vec()) {
-        Ok(Page::Leaf(page)) => leaf(&page),
-        Ok(Page::Upper(page)) => upper(&page),
-        Err(_) => {}
+    let mut found = Vec::new();
+    let told = references(data, &mut found);
+    if let Ok(page) = Page::decode(data.to_vec()) {
+        told.expect("whole pages tell what they refer to");
+        match &page {
+            Page::Leaf(page) => leaf(page, &found),
+            Page::Upper(page) => upper(page, &found),
+        }
     }
     if let Ok(page) = ContentPage::decode(data) {
         assert_eq!(page.encode(), data, "a content page has two forms");
@@ -59,8 +65,14 @@ pub fn page(data: &[u8]) {
     }
 }
 
-fn leaf(page: &Leaf) {
+fn leaf(page: &Leaf, found: &[(ChunkKind, ChunkId)]) {
     let entries: Vec<Entry> = (0..page.len()).map(|at| page.entry(at)).collect();
+    let referred = entries.iter().flat_map(|entry| match &entry.content {
+        Content::Empty | Content::Inline(_) => Vec::new(),
+        Content::Paged { root, .. } => vec![(ChunkKind::ContentPage, *root)],
+        Content::Items(items) => items.iter().filter_map(chunk).collect(),
+    });
+    assert_eq!(referred.collect::<Vec<_>>(), found);
     for (at, entry) in entries.iter().enumerate() {
         assert_eq!(path::problem(&entry.path), None);
         assert_eq!(&*entry.path, page.path(at));
@@ -77,7 +89,16 @@ fn leaf(page: &Leaf) {
     assert_eq!(Leaf::encode(&read), bytes, "the same entries are written in two ways");
 }
 
-fn upper(page: &Upper) {
+fn chunk(item: &ContentItem) -> Option<(ChunkKind, ChunkId)> {
+    match item {
+        ContentItem::Chunk { id, .. } => Some((ChunkKind::Content, *id)),
+        ContentItem::Hole { .. } => None,
+    }
+}
+
+fn upper(page: &Upper, found: &[(ChunkKind, ChunkId)]) {
+    let referred = page.children.iter().map(|child| (ChunkKind::Page, child.id));
+    assert_eq!(referred.collect::<Vec<_>>(), found);
     assert!(page.children.is_sorted_by(|a, b| path::compare(&a.first_path, &b.first_path).is_lt()));
     for (at, child) in page.children.iter().enumerate() {
         assert_eq!(page.child_for(&child.first_path), at);

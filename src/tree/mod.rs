@@ -24,7 +24,7 @@ pub use reach::{Live, Reach};
 use std::sync::Arc;
 
 use crate::crypto::ChunkKind;
-use crate::format::page::{ContentPage, Page};
+use crate::format::page::{ContentPage, Page, references};
 use crate::id::ChunkId;
 use crate::repo::{ChunkReader, Repository, RepositoryError};
 
@@ -59,6 +59,20 @@ impl<'r> PageReader<'r> {
         let mut plain = Vec::new();
         self.chunks.read(ChunkKind::Page, id, &mut plain)?;
         Page::decode(plain).map_err(|error| malformed("page", id, &error))
+    }
+
+    /// Reads a page of a snapshot's map for what it refers to, and appends that to `found`.
+    ///
+    /// # Errors
+    /// When it is missing, damaged, or not one.
+    pub fn references(
+        &mut self,
+        id: &ChunkId,
+        found: &mut Vec<(ChunkKind, ChunkId)>,
+    ) -> Result<(), RepositoryError> {
+        self.plain.clear();
+        self.chunks.read(ChunkKind::Page, id, &mut self.plain)?;
+        references(&self.plain, found).map_err(|error| malformed("page", id, &error))
     }
 
     /// Reads and decodes a page of a content list.

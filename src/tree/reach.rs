@@ -9,8 +9,8 @@ use std::collections::HashMap;
 
 use super::PageReader;
 use crate::crypto::ChunkKind;
-use crate::format::entry::{Content, ContentItem};
-use crate::format::page::{ContentPage, Leaf, Page};
+use crate::format::entry::ContentItem;
+use crate::format::page::ContentPage;
 use crate::id::{ChunkId, PackId};
 use crate::repo::index::IdMap;
 use crate::repo::{Repository, RepositoryError};
@@ -92,35 +92,22 @@ impl<'r> Reach<'r> {
     pub fn walk(&mut self, root: &ChunkId) -> Result<(), RepositoryError> {
         self.waiting.clear();
         self.need(ChunkKind::Page, root)?;
+        let mut found = Vec::new();
         while let Some((kind, id)) = self.waiting.pop() {
-            match kind {
-                ChunkKind::Page => match self.reader.page(&id)? {
-                    Page::Upper(upper) => {
-                        for child in &upper.children {
-                            self.need(ChunkKind::Page, &child.id)?;
-                        }
-                    }
-                    Page::Leaf(leaf) => self.leaf(&leaf)?,
-                },
-                _ => match self.reader.content_page(&id)? {
-                    ContentPage::Items(items) => self.items(&items)?,
-                    ContentPage::Children { children, .. } => {
-                        for child in &children {
-                            self.need(ChunkKind::ContentPage, &child.id)?;
-                        }
-                    }
-                },
+            if kind == ChunkKind::Page {
+                self.reader.references(&id, &mut found)?;
+                for (kind, id) in found.drain(..) {
+                    self.need(kind, &id)?;
+                }
+                continue;
             }
-        }
-        Ok(())
-    }
-
-    fn leaf(&mut self, leaf: &Leaf) -> Result<(), RepositoryError> {
-        for at in 0..leaf.len() {
-            match leaf.content(at) {
-                Content::Empty | Content::Inline(_) => {}
-                Content::Items(items) => self.items(items)?,
-                Content::Paged { root, .. } => self.need(ChunkKind::ContentPage, root)?,
+            match self.reader.content_page(&id)? {
+                ContentPage::Items(items) => self.items(&items)?,
+                ContentPage::Children { children, .. } => {
+                    for child in &children {
+                        self.need(ChunkKind::ContentPage, &child.id)?;
+                    }
+                }
             }
         }
         Ok(())

@@ -2,9 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::super::VERSION;
 use super::super::columns::put_column;
+use super::super::{VERSION, references};
 use super::*;
+use crate::crypto::ChunkKind;
 use crate::format::entry::ContentItem;
 use crate::format::path;
 use crate::format::wire::{put_bytes, put_varint};
@@ -82,6 +83,36 @@ fn every_kind_round_trips() {
     assert_eq!(leaf.lower_bound(b"zzz"), leaf.len());
 }
 
+/// What is found in a decoded page.
+fn references_in(leaf: &Leaf) -> Vec<(ChunkKind, ChunkId)> {
+    let mut found = Vec::new();
+    for at in 0..leaf.len() {
+        match leaf.content(at) {
+            Content::Empty | Content::Inline(_) => {}
+            Content::Paged { root, .. } => found.push((ChunkKind::ContentPage, *root)),
+            Content::Items(items) => found.extend(items.iter().filter_map(|item| match item {
+                ContentItem::Chunk { id, .. } => Some((ChunkKind::Content, *id)),
+                ContentItem::Hole { .. } => None,
+            })),
+        }
+    }
+    found
+}
+
+#[test]
+fn references_are_told_without_decoding() {
+    let bytes = Leaf::encode(&samples());
+    let mut found = Vec::new();
+    references(&bytes, &mut found).unwrap();
+    assert_eq!(found, references_in(&Leaf::decode(bytes.clone()).unwrap()));
+    let [content, page] = [ChunkKind::Content, ChunkKind::ContentPage];
+    let expected = [(content, 1), (content, 1), (content, 2), (page, 9), (content, 5)];
+    assert_eq!(found, expected.map(|(kind, n)| (kind, ChunkId([n; 32]))));
+    for len in 0..bytes.len() {
+        assert!(references(&bytes[..len], &mut Vec::new()).is_err(), "cut at {len}");
+    }
+}
+
 #[test]
 fn truncation_and_extra_bytes_are_refused() {
     let bytes = Leaf::encode(&samples());
@@ -135,7 +166,11 @@ proptest! {
         let mut bytes = Leaf::encode(&samples());
         let at = at % bytes.len();
         bytes[at] = with;
+        let mut found = Vec::new();
+        let told = references(&bytes, &mut found);
         if let Ok(leaf) = Leaf::decode(bytes) {
+            prop_assert!(told.is_ok());
+            prop_assert_eq!(found, references_in(&leaf));
             let entries = all(&leaf);
             prop_assert!(entries.is_sorted_by(|a, b| path::compare(&a.path, &b.path).is_lt()));
             let again = Leaf::decode(Leaf::encode(&entries)).unwrap();

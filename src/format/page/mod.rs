@@ -8,10 +8,12 @@ mod content;
 mod leaf;
 mod leaf_decode;
 mod leaf_encode;
+mod references;
 mod upper;
 
 pub use content::{ContentChild, ContentPage};
 pub use leaf::{EntryRef, EntryStat, Leaf};
+pub use references::references;
 pub use upper::{PageRef, Upper};
 
 use super::DecodeError;

@@ -80,7 +80,8 @@ impl Upper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::page::Page;
+    use crate::crypto::ChunkKind;
+    use crate::format::page::{Page, references};
 
     fn page() -> Upper {
         let child = |path: &str, n: u8| PageRef {
@@ -97,6 +98,10 @@ mod tests {
         let page = page();
         let Ok(Page::Upper(again)) = Page::decode(page.encode()) else { panic!("no upper page") };
         assert_eq!(again, page);
+        let mut referred = Vec::new();
+        references(&page.encode(), &mut referred).unwrap();
+        let children = page.children.iter().map(|child| (ChunkKind::Page, child.id));
+        assert_eq!(referred, children.collect::<Vec<_>>());
         let found: Vec<usize> = [&b"A"[..], b"a", b"a/a", b"a/b", b"a/z/z", b"b", b"d"]
             .iter()
             .map(|path| page.child_for(path))
@@ -114,6 +119,7 @@ mod tests {
         let bytes = page().encode();
         for len in 0..bytes.len() {
             assert!(Page::decode(bytes[..len].to_vec()).is_err());
+            assert!(references(&bytes[..len], &mut Vec::new()).is_err());
         }
     }
 }
