@@ -6,11 +6,12 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use gabion::crypto::ChunkKind;
 use gabion::event::Recorder;
 use gabion::format::snapshot::{Moment, Root, Session};
 use gabion::id::{SessionId, SnapshotId};
 use gabion::ops::check::{CheckOptions, CheckSummary, ReadData, check};
-use gabion::repo::{Repository, Unlock};
+use gabion::repo::{PackClass, Repository, Unlock, Writer};
 use gabion::storage::{
     Listing, MemoryStorage, ObjectKind, ObjectName, PendingObject, Storage, StorageError,
 };
@@ -237,6 +238,18 @@ fn what_an_unfinished_snapshot_lost_is_a_note_unless_others_need_it() {
     }
 }
 
+fn session() -> Session {
+    Session {
+        id: SessionId::random(),
+        role: "snapshot".to_owned(),
+        host: "box".to_owned(),
+        process: 1,
+        started: Moment { seconds: 3, nanos: 0 },
+        identity: None,
+        forgets: Vec::new(),
+    }
+}
+
 /// Every moment at which the objects of `before` could become those of `after`.
 fn no_false_finding(before: &MemoryStorage, after: &MemoryStorage) {
     let mut moment = 0;
@@ -276,16 +289,29 @@ fn who_forgets_and_prunes_meanwhile_causes_no_finding() {
     let before = copy(&after);
     let beside = open_plain(&before);
     take(&beside, &files([("a", noise(100, 1)), ("b", noise(100, 2))]), 2).unwrap();
-    let session = Session {
-        id: SessionId::random(),
-        role: "snapshot".to_owned(),
-        host: "box".to_owned(),
-        process: 1,
-        started: Moment { seconds: 3, nanos: 0 },
-        identity: None,
-        forgets: Vec::new(),
-    };
-    beside.begin_session(&session).unwrap();
+    beside.begin_session(&session()).unwrap();
+    no_false_finding(&before, &after);
+}
+
+/// Found by the simulator: the session that explained the pack was over when the check looked at it
+/// a second time, but the segments were those of the first time.
+#[test]
+fn who_lists_packs_and_ends_meanwhile_causes_no_finding() {
+    let (before, repository) = repository();
+    take(&repository, &files([("a", noise(100, 1))]), 1).unwrap();
+    let after = copy(&before);
+    let session = session();
+    repository.begin_session(&session).unwrap();
+    let writer = Writer::new(&repository, 1);
+    writer.announce(session.id);
+    let mut worker = writer.worker(PackClass::Content).unwrap();
+    worker.store(ChunkKind::Content, &noise(100, 2)).unwrap();
+    worker.flush().unwrap();
+    let segment = writer.finish().unwrap().unwrap();
+    for pack in packs(&before) {
+        after.put(pack, before.get(pack).unwrap());
+    }
+    after.put(segment.name, segment.bytes);
     no_false_finding(&before, &after);
 }
 

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use gabion::event::Recorder;
 use gabion::format::entry::Timestamp;
-use gabion::format::snapshot::Snapshot;
+use gabion::format::snapshot::{Mark, Snapshot};
+use gabion::id::{PackId, SessionId};
 use gabion::ops::cat::cat;
 use gabion::ops::check::ReadData;
 use gabion::ops::prune::{PruneOptions, PruneSummary, prune};
 use gabion::ops::restore::{RestoreOptions, restore};
 use gabion::ops::snapshot::{SnapshotOptions, snapshot};
 use gabion::repo::{Repository, Unlock};
-use gabion::storage::{MemoryStorage, Storage};
+use gabion::storage::{MemoryStorage, ObjectKind, Storage};
 
 use crate::small::{FailAt, Files, copy, files, noise, open_plain, options, problems, take};
 use crate::specimen::checked;
@@ -102,6 +103,50 @@ fn a_snapshot_that_comes_while_a_prune_moves_packs_is_no_reason_to_stop() {
             break;
         }
     }
+}
+
+/// Somebody who needs little of what was there, and lets the rest go.
+fn forget_the_rest_and_prune(storage: &MemoryStorage) {
+    let repository = open_plain(storage);
+    let (old, _) = repository.snapshots().unwrap();
+    take(&repository, &files([("c", noise(200, 3))]), 3).unwrap();
+    let old: Vec<_> = old.iter().map(|snapshot| snapshot.id).collect();
+    repository.remove_records(&old).unwrap();
+    prune(&open_plain(storage), &rewriting()).unwrap();
+}
+
+/// Has a prune done beside somebody who forgets and prunes, before each of its calls in turn.
+fn beside_who_forgets(before: &MemoryStorage) {
+    for at in 1.. {
+        let storage = copy(before);
+        let place = FailAt::meddling(storage.clone(), at, forget_the_rest_and_prune);
+        let (_, problems) = pruned(&place, &rewriting());
+        assert_eq!(problems, [""; 0], "at call {at}");
+        assert_eq!(checked(&open_plain(&storage), ReadData::All).problems, 0, "at call {at}");
+        if !place.has_failed() {
+            assert!(at > 40, "{at} calls");
+            break;
+        }
+    }
+}
+
+/// Found by the simulator: what a prune was about to store again was not needed any more, and gone,
+/// and the prune said that it cannot be read.
+#[test]
+fn what_is_forgotten_while_a_prune_moves_packs_is_no_reason_to_stop() {
+    let (before, ..) = movable();
+    beside_who_forgets(&before);
+}
+
+/// Found by the simulator: the same of what lies only in packs that an earlier prune condemned.
+#[test]
+fn what_is_forgotten_while_a_prune_saves_it_is_no_reason_to_stop() {
+    let (before, ..) = movable();
+    let packs = before.names().into_iter().filter(|name| name.kind == ObjectKind::Pack);
+    let packs = packs.map(|name| PackId(name.id)).collect();
+    let mark = Mark { session: SessionId::random(), packs, waits_for: None };
+    open_plain(&before).publish_mark(&mark).unwrap();
+    beside_who_forgets(&before);
 }
 
 /// Has `work` done with a repository whose packs are moved before each of its calls in turn.

@@ -12,8 +12,7 @@ use crate::ops::OpError;
 use crate::repo::RepositoryError;
 use crate::storage::{ObjectKind, ObjectName, StorageErrorKind};
 
-/// The segments that are there; nothing when they cannot be listed. Listed before the packs: a pruner removes a pack from the segments
-/// before it removes the pack.
+/// The segments that are there; nothing when they cannot be listed.
 pub(super) fn list(report: &Report<'_>) -> Result<Option<Vec<SegmentId>>, OpError> {
     let listed = report.list(ObjectKind::Segment)?.map(|listing| listing.objects);
     let ids = |objects: Vec<(ObjectName, u64)>| {
@@ -99,26 +98,25 @@ impl Found {
         picture: &mut Picture,
     ) -> Result<(), OpError> {
         let mut known: BTreeSet<SegmentId> = segments.into_iter().collect();
-        let mut settled = false;
+        let (mut unlisted, mut absent) = self.suspects(picture);
         for _ in 0..MAX_LOOKS {
-            let (mut unlisted, mut absent) = self.suspects(picture);
             if unlisted.is_empty() && absent.is_empty() {
                 return Ok(());
             }
             let Some(sessions) = records::at_work(report)? else { return Ok(()) };
-            unlisted.retain(|pack| !sessions.explain(Some(pack)));
-            absent.retain(|_| !sessions.explain(None));
-            if settled {
-                tell(report, &unlisted, &absent);
-                return Ok(());
-            }
             let Some(now) = list(report)? else { return Ok(()) };
             let now: BTreeSet<SegmentId> = now.into_iter().collect();
-            settled = now == known;
             for &id in now.difference(&known) {
                 self.read(report, id, picture)?;
             }
             self.absent.retain(|_, segment| now.contains(segment));
+            (unlisted, absent) = self.suspects(picture);
+            unlisted.retain(|pack| !sessions.explain(Some(pack)));
+            absent.retain(|_| !sessions.explain(None));
+            if now == known {
+                tell(report, &unlisted, &absent);
+                return Ok(());
+            }
             known = now;
         }
         Ok(())

@@ -40,7 +40,8 @@ fn writer(prune: &Prune<'_>) -> Writer {
 }
 
 /// Stores again what is counted on in `packs`, and nothing that lies elsewhere, too. Returns how
-/// many bytes that took. Blocks of which everything is needed are sealed again as they are.
+/// many bytes that took. Blocks of which everything is needed are sealed again as they are. What
+/// cannot be read there is read elsewhere; if it lies nowhere else, that is an error of damage.
 pub(super) fn packs(
     prune: &Prune<'_>,
     view: &View<'_>,
@@ -67,7 +68,7 @@ pub(super) fn packs(
 pub(super) fn stranded(
     prune: &Prune<'_>,
     chunks: impl Iterator<Item = (ChunkKind, ChunkId)>,
-) -> Result<u64, OpError> {
+) -> Result<u64, RepositoryError> {
     let writer = writer(prune);
     crate::ops::store_again::store_again(&writer, chunks)?;
     Ok(writer.totals().repository_bytes)
@@ -149,7 +150,7 @@ fn copy_some(
         match reader.encoded_block(&block.location, &mut encoded, &mut plain) {
             Ok(()) => copy_block(repository, &mut worker, block, live, &mut encoded, &plain)?,
             Err(error) if error.is_damage() => {
-                copy_elsewhere(repository, &mut worker, block, live, &error)?;
+                copy_elsewhere(repository, &mut worker, block, live, error)?;
             }
             Err(error) => return Err(error.into()),
         }
@@ -176,19 +177,15 @@ fn copy_block(
     worker.store_block(how, encoded, plain, chunks, wanted)
 }
 
-/// The block is damaged: what is needed of it may lie elsewhere, too. If it does not, nothing of
-/// the pack may be deleted.
+/// The block is damaged: what is needed of it may lie elsewhere, too.
 fn copy_elsewhere(
     repository: &Repository,
     worker: &mut Worker,
     block: &Block,
     live: Live<'_>,
-    damage: &RepositoryError,
-) -> Result<(), OpError> {
-    let Some(pack) = repository.index().pack_footer(&block.pack).map_err(RepositoryError::from)?
-    else {
-        return Ok(());
-    };
+    damage: RepositoryError,
+) -> Result<(), RepositoryError> {
+    let Some(pack) = repository.index().pack_footer(&block.pack)? else { return Ok(()) };
     let described = &pack.footer.blocks[block.number];
     let mut reader = ChunkReader::new(repository);
     let mut bytes = Vec::new();
@@ -203,13 +200,8 @@ fn copy_elsewhere(
                 worker.store_plain(chunk.kind, &bytes)?;
             }
             Ok(()) => drop(worker.store(chunk.kind, &bytes)?),
-            Err(error) if error.is_damage() => {
-                return Err(OpError::Refused(format!(
-                    "what is needed of a pack cannot be read, so the pack stays ({damage}); \
-                     `gabion check --read-data` tells what is lost"
-                )));
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) if error.is_damage() => return Err(damage),
+            Err(error) => return Err(error),
         }
     }
     Ok(())

@@ -117,15 +117,45 @@ impl<'p, 'v, 'r> Round<'p, 'v, 'r> {
             if self.view.reach().is_safe() {
                 return Ok(());
             }
-            self.summary.bytes_rewritten +=
-                rewrite::stranded(self.prune, self.view.reach().stranded())?;
-            self.view.stranded_were_stored(self.prune)?;
+            match rewrite::stranded(self.prune, self.view.reach().stranded()) {
+                Ok(bytes) => {
+                    self.summary.bytes_rewritten += bytes;
+                    self.view.stranded_were_stored(self.prune)?;
+                }
+                Err(error) if self.is_overtaken(&error)? => self.view.look_afresh(self.prune)?,
+                Err(error) => return Err(error.into()),
+            }
         }
-        Err(OpError::Refused(
-            "other processes kept condemning what is needed; nothing more was deleted, and the \
-             next prune goes on from here"
-                .to_owned(),
-        ))
+        Err(others_are_faster())
+    }
+
+    /// Whether what could not be read may not be needed any more: it is looked for because of a
+    /// snapshot that somebody else has forgotten since, and pruned.
+    fn is_overtaken(&self, error: &RepositoryError) -> Result<bool, OpError> {
+        Ok(error.is_damage() && self.view.is_outdated(self.prune)?)
+    }
+
+    /// Stores again what is needed of `packs`.
+    fn rewrite(&mut self, packs: &BTreeSet<PackId>) -> Result<(), OpError> {
+        for _ in 0..MAX_LOOKS {
+            match rewrite::packs(self.prune, self.view, packs) {
+                Ok(bytes) => {
+                    self.summary.bytes_rewritten += bytes;
+                    return self.view.stranded_were_stored(self.prune);
+                }
+                Err(OpError::Repository(error)) if self.is_overtaken(&error)? => {
+                    self.view.look_afresh(self.prune)?;
+                }
+                Err(OpError::Repository(error)) if error.is_damage() => {
+                    return Err(OpError::Refused(format!(
+                        "what is needed of a pack cannot be read, so the pack stays ({error}); \
+                         `gabion check --read-data` tells what is lost"
+                    )));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(others_are_faster())
     }
 
     /// Stores again what is needed of `packs`, one new pack at a time, and deletes them.
@@ -144,9 +174,8 @@ impl<'p, 'v, 'r> Round<'p, 'v, 'r> {
             let (batch, later) = rest.split_at(count);
             rest = later;
             let ids: BTreeSet<PackId> = batch.iter().map(|usage| usage.id).collect();
-            self.summary.bytes_rewritten += rewrite::packs(self.prune, self.view, &ids)?;
+            self.rewrite(&ids)?;
             self.summary.packs_rewritten += ids.len() as u64;
-            self.view.stranded_were_stored(self.prune)?;
             self.condemn_and_delete(&ids)?;
         }
         self.summary.bytes_unused +=
@@ -158,4 +187,12 @@ impl<'p, 'v, 'r> Round<'p, 'v, 'r> {
         let options = self.prune.options;
         options.late_at.is_some_and(|late| (options.clock)() >= late)
     }
+}
+
+fn others_are_faster() -> OpError {
+    OpError::Refused(
+        "other processes kept condemning what is needed; nothing more was deleted, and the next \
+         prune goes on from here"
+            .to_owned(),
+    )
 }

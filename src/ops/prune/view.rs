@@ -72,15 +72,17 @@ impl<'r> View<'r> {
         self.packs = packs;
         self.condemn(prune, marked);
         let trees = trees(prune)?;
-        match self.walk(prune, &trees)? {
-            true => Ok(()),
-            false => self.look_afresh(prune),
+        // What only a forgotten snapshot needs may be gone, and need not be saved.
+        let in_vain = !self.reach.is_safe() && !self.walked.is_subset(&trees);
+        if in_vain || !self.walk(prune, &trees)? {
+            return self.look_afresh(prune);
         }
+        Ok(())
     }
 
     /// Lists all and walks everything, until no packs come while it does: a tree that was confirmed
     /// after the packs had been listed may need one that was not among them.
-    fn look_afresh(&mut self, prune: &Prune<'r>) -> Result<(), OpError> {
+    pub(super) fn look_afresh(&mut self, prune: &Prune<'r>) -> Result<(), OpError> {
         for _ in 0..MAX_LOOKS {
             let marked = marked_packs(prune)?;
             // The index may know of more by then; what it does not know of is found at once.
@@ -139,7 +141,8 @@ impl<'r> View<'r> {
         Ok(true)
     }
 
-    fn is_outdated(&self, prune: &Prune<'_>) -> Result<bool, OpError> {
+    /// Whether packs came or went since they were listed.
+    pub(super) fn is_outdated(&self, prune: &Prune<'_>) -> Result<bool, OpError> {
         let packs = prune.repository.list_packs()?;
         Ok(!packs.keys().eq(self.packs.keys()))
     }

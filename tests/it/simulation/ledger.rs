@@ -52,8 +52,10 @@ pub(super) struct Ledger {
     with_bases: HashMap<ChunkId, Vec<Copy>>,
     /// Confirmed snapshots that nobody forgets.
     needed: BTreeMap<SnapshotId, Arc<Tree>>,
+    /// Snapshots that were confirmed once.
+    confirmed: HashSet<SnapshotId>,
     /// Names of snapshots that will never be.
-    given_up: usize,
+    given_up: HashSet<SnapshotId>,
 }
 
 impl Ledger {
@@ -65,7 +67,8 @@ impl Ledger {
             holders: HashMap::new(),
             with_bases: HashMap::new(),
             needed: BTreeMap::new(),
-            given_up: 0,
+            confirmed: HashSet::new(),
+            given_up: HashSet::new(),
         };
         for (name, bytes) in objects {
             ledger.came(*name, bytes, objects).unwrap();
@@ -80,7 +83,7 @@ impl Ledger {
 
     /// How many names of snapshots that will never be are there.
     pub(super) fn given_up(&self) -> usize {
-        self.given_up
+        self.given_up.len()
     }
 
     /// An object is visible now.
@@ -109,7 +112,7 @@ impl Ledger {
             }
             ObjectKind::Snapshot => {
                 if self.opened::<GivenUp>(name, ObjectType::Snapshot, bytes).is_some() {
-                    self.given_up += 1;
+                    self.given_up.insert(SnapshotId(name.id));
                     return Ok(());
                 }
                 let snapshot: Snapshot = self.record(name, ObjectType::Snapshot, bytes);
@@ -127,6 +130,7 @@ impl Ledger {
                         "{name} was confirmed, and its chunk {lost} is in no pack"
                     ));
                 }
+                self.confirmed.insert(snapshot.id);
                 self.needed.insert(snapshot.id, tree);
             }
             _ => {}
@@ -163,6 +167,14 @@ impl Ledger {
             }
             ObjectKind::Snapshot if self.needed.contains_key(&SnapshotId(name.id)) => {
                 return Err(format!("{name} was deleted, and nobody had said so"));
+            }
+            // Whoever was forgetting it has not seen that its name was given up meanwhile; but of
+            // one that was never confirmed nobody could.
+            ObjectKind::Snapshot
+                if self.given_up.remove(&SnapshotId(name.id))
+                    && !self.confirmed.contains(&SnapshotId(name.id)) =>
+            {
+                return Err(format!("{name} is free again, and may yet be confirmed"));
             }
             _ => {}
         }
