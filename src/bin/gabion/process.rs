@@ -33,7 +33,7 @@ const ARENAS: i32 = 2;
 /// Bytes from which on a piece of memory is the system's again as soon as it is freed. By itself
 /// the allocator raises this to the longest buffer that ever was, and keeps them all.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-const LARGE: i32 = 256 << 10;
+const LARGE: i32 = 1 << 20;
 
 /// Bounds what the C library's allocator keeps for later: a third of a first snapshot's memory.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

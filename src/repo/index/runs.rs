@@ -15,6 +15,17 @@ pub(super) const SPILL_CHUNKS: usize = 1 << 16;
 /// Runs that a lookup may have to look at.
 const MAX_RUNS: usize = 8;
 
+/// Runs that an index of so many chunks may have. Each costs every lookup a wait for memory or two,
+/// and merging them more often costs the writing of each chunk's place a few times more, which an
+/// index of ordinary size does not feel.
+fn most_runs(chunks: u64) -> usize {
+    match chunks {
+        0..=2_000_000 => 2,
+        2_000_001..=16_000_000 => 4,
+        _ => MAX_RUNS,
+    }
+}
+
 /// The runs of an index, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Runs {
@@ -96,7 +107,8 @@ impl Runs {
         }
         let run = Run::open(&folder.join(&name), &self.key)?;
         self.open.push(OpenRun { name, last_pack, run });
-        if self.open.len() > MAX_RUNS {
+        let chunks = self.open.iter().map(|open| open.run.len()).sum();
+        if self.open.len() > most_runs(chunks) {
             self.merge(folder, catalogue)?;
         }
         Ok(true)
