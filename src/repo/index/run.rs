@@ -6,9 +6,9 @@
 //! or lies in a block of entries whose keyed checksum was found right.
 //!
 //! What a lookup costs is the memory that it has to wait for. Most ids are in no run, or in one of
-//! many. So behind the entries lies one byte of each, and behind these a table of where the entries
-//! begin whose ids begin alike: a run that does not have an id says so after a look at each of the
-//! two, and entries are looked at only where the byte fits.
+//! many. So behind the entries lies a table of those whose ids begin alike: where they are, and one
+//! byte of each, all in one line of the processor's cache. A run that does not have an id says so
+//! after one look, and entries are looked at only where the byte fits.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek as _, SeekFrom, Write};
@@ -20,13 +20,21 @@ use zeroize::Zeroizing;
 
 use crate::id::ChunkId;
 
-const MAGIC: [u8; 8] = *b"gabidru3";
+const MAGIC: [u8; 8] = *b"gabidru4";
 const HEADER_LEN: u64 = 24;
 const ID_LEN: usize = 32;
 const ENTRY_LEN: usize = ID_LEN + 8;
-/// Entries that share a slot of the table of starts, about: few enough for their bytes to lie in
-/// one or two lines of the processor's cache.
+/// Entries that share a slot of the table, at least, on average, and at most nearly twice as many:
+/// more than have room in a slot share one in a few thousand.
 const ENTRIES_PER_SLOT: u64 = 8;
+/// Bytes of a slot: where its entries begin, how many they are, a byte of each.
+const SLOT_LEN: usize = 32;
+/// Entries whose bytes have room in a slot.
+const MAX_HINTS: usize = SLOT_LEN - 5;
+/// In the place of how many: too many, all of which are to be looked at.
+const OVERFULL: u8 = u8::MAX;
+/// Bytes that the processor fetches at once: slots do not lie across.
+const CACHE_LINE: u64 = 64;
 /// Entries that share a checksum: about as much as a page of memory.
 const ENTRIES_PER_BLOCK: u64 = 128;
 const CHECK_LEN: usize = 32;
@@ -47,22 +55,24 @@ pub(super) struct Place {
 /// An id with its place: what runs hold, sorted.
 pub(super) type RunEntry = (ChunkId, Place);
 
-/// Positions of a run at which an id may be.
+/// The slot of a run in which an id may be.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Range {
+pub(super) struct Slot {
+    number: u64,
+    /// The position of the first of its entries.
     start: u64,
-    end: u64,
+    /// How many they are, or [`OVERFULL`].
+    count: u8,
 }
 
 /// Where the parts of a run of so many entries begin, in bytes. Behind the header come the
-/// entries, the byte of each, the table of starts, the checksums of blocks.
+/// entries, the slots, the checksums of blocks.
 #[derive(Debug, Clone, Copy)]
 struct Layout {
     count: u64,
     /// Bits of an id that choose its slot.
     bits: u32,
-    hints: u64,
-    starts: u64,
+    slots: u64,
     checks: u64,
     end: u64,
 }
@@ -70,13 +80,14 @@ struct Layout {
 impl Layout {
     /// Nothing where no file can be so long.
     fn new(count: u64, bits: u32) -> Option<Self> {
-        let hints = count.checked_mul(ENTRY_LEN as u64)?.checked_add(HEADER_LEN)?;
-        let starts = hints.checked_add(count.checked_next_multiple_of(8)?)?;
-        let slots = 1u64.checked_shl(bits).filter(|slots| *slots < 1 << 40)?;
-        let checks = starts.checked_add((slots + 1) * 4)?.checked_next_multiple_of(8)?;
+        let entries = count.checked_mul(ENTRY_LEN as u64)?.checked_add(HEADER_LEN)?;
+        let slots = entries.checked_next_multiple_of(CACHE_LINE)?;
+        // And one behind the last, which says where its entries end.
+        let slot_count = 1u64.checked_shl(bits).filter(|slots| *slots < 1 << 40)? + 1;
+        let checks = slots.checked_add(slot_count * SLOT_LEN as u64)?;
         let blocks = count.div_ceil(ENTRIES_PER_BLOCK);
         let end = blocks.checked_mul(CHECK_LEN as u64)?.checked_add(checks)?;
-        Some(Self { count, bits, hints, starts, checks, end })
+        Some(Self { count, bits, slots, checks, end })
     }
 
     fn slot(&self, id: &[u8; ID_LEN]) -> u64 {
@@ -142,6 +153,30 @@ impl Block {
     }
 }
 
+/// The slot that is being written.
+#[derive(Default)]
+struct OpenSlot {
+    number: u64,
+    start: u32,
+    hints: Vec<u8>,
+}
+
+impl OpenSlot {
+    /// Writes it and begins the next one, whose entries begin behind so many.
+    fn end(&mut self, written: u32, slots: &mut impl Write) -> io::Result<()> {
+        let mut slot = [0; SLOT_LEN];
+        slot[..4].copy_from_slice(&self.start.to_le_bytes());
+        slot[4] = OVERFULL;
+        if let Some(room) = slot[5..].get_mut(..self.hints.len()) {
+            room.copy_from_slice(&self.hints);
+            slot[4] = u8::try_from(self.hints.len()).unwrap_or(OVERFULL);
+        }
+        (self.number, self.start) = (self.number + 1, written);
+        self.hints.clear();
+        slots.write_all(&slot)
+    }
+}
+
 impl Run {
     /// Writes the run of `count` entries (sorted) to the new file at `path`. All parts are written
     /// at once, so that it takes no memory.
@@ -160,18 +195,17 @@ impl Run {
             file.seek(SeekFrom::Start(offset))?;
             Ok::<_, io::Error>(BufWriter::with_capacity(BUFFER, file))
         };
-        let (mut out, mut hints) = (part(0)?, part(layout.hints)?);
-        let (mut starts, mut checks) = (part(layout.starts)?, part(layout.checks)?);
+        let [mut out, mut slots] = [part(0)?, part(layout.slots)?];
+        let mut checks = part(layout.checks)?;
         out.write_all(&MAGIC)?;
         out.write_all(&count.to_le_bytes())?;
         out.write_all(&u64::from(bits).to_le_bytes())?;
-        let (mut block, mut slots, mut written) = (Block::default(), 0, 0u32);
+        let (mut block, mut slot, mut written) = (Block::default(), OpenSlot::default(), 0u32);
         for entry in entries {
-            while slots <= layout.slot(&entry.0.0) {
-                starts.write_all(&written.to_le_bytes())?;
-                slots += 1;
+            while slot.number < layout.slot(&entry.0.0) {
+                slot.end(written, &mut slots)?;
             }
-            hints.write_all(&[hint(&entry.0.0)])?;
+            slot.hints.push(hint(&entry.0.0));
             block.push(entry);
             if block.is_full() {
                 block.end(key, &mut out, &mut checks)?;
@@ -181,11 +215,13 @@ impl Run {
         if !block.entries.is_empty() {
             block.end(key, &mut out, &mut checks)?;
         }
-        (slots..=1 << bits).try_for_each(|_| starts.write_all(&written.to_le_bytes()))?;
+        while slot.number <= 1 << bits {
+            slot.end(written, &mut slots)?;
+        }
         if u64::from(written) != count {
             return Err(io::Error::other("the entries were miscounted"));
         }
-        [out, hints, starts, checks].iter_mut().try_for_each(Write::flush)
+        [out, slots, checks].iter_mut().try_for_each(Write::flush)
     }
 
     /// Opens the run at `path`.
@@ -222,9 +258,14 @@ impl Run {
         &self.map[at(start)..at(start.saturating_add(len))]
     }
 
-    /// Where entries begin whose ids begin with `slot`.
-    fn start(&self, slot: u64) -> u64 {
-        let bytes = self.bytes(self.layout.starts + slot * 4, 4).try_into().unwrap_or_default();
+    /// The bytes of slot `number`.
+    fn raw_slot(&self, number: u64) -> &[u8] {
+        self.bytes(self.layout.slots + number * SLOT_LEN as u64, SLOT_LEN as u64)
+    }
+
+    /// Where the entries of slot `number` begin.
+    fn start(&self, number: u64) -> u64 {
+        let bytes = self.raw_slot(number)[..4].try_into().unwrap_or_default();
         u64::from(u32::from_le_bytes(bytes)).min(self.layout.count)
     }
 
@@ -243,22 +284,30 @@ impl Run {
     }
 
     /// Where `id` is if it is here.
-    pub(super) fn range(&self, id: &ChunkId) -> Range {
-        let slot = self.layout.slot(&id.0);
-        let end = self.start(slot + 1);
-        Range { start: self.start(slot).min(end), end }
+    pub(super) fn slot(&self, id: &ChunkId) -> Slot {
+        let number = self.layout.slot(&id.0);
+        Slot { number, start: self.start(number), count: self.raw_slot(number)[4] }
     }
 
-    /// All places the run has for `id`, whose range this is, each with its position.
+    /// All places the run has for `id`, whose slot this is, each with its position.
     pub(super) fn places<'a>(
         &'a self,
         id: &ChunkId,
-        range: Range,
+        slot: Slot,
     ) -> impl Iterator<Item = (u64, Place)> + use<'a> {
         let id = *id;
-        let hints = self.bytes(self.layout.hints + range.start, range.end - range.start);
-        let fitting = (range.start..).zip(hints).filter(move |(_, byte)| **byte == hint(&id.0));
-        let entries = fitting.map(|(at, _)| (at, self.entry(at)));
+        let (end, hints) = match usize::from(slot.count) {
+            0..=MAX_HINTS => {
+                let hints = &self.raw_slot(slot.number)[5..5 + usize::from(slot.count)];
+                (slot.start + u64::from(slot.count), hints)
+            }
+            _ => (self.start(slot.number + 1), &[][..]),
+        };
+        let hint = hint(&id.0);
+        let mut hints = hints.iter();
+        let fitting = (slot.start..end.min(self.layout.count))
+            .filter(move |_| hints.next().is_none_or(|byte| *byte == hint));
+        let entries = fitting.map(|at| (at, self.entry(at)));
         entries.filter(move |(_, entry)| entry.0 == id).map(|(at, entry)| (at, entry.1))
     }
 
@@ -302,7 +351,7 @@ mod tests {
     }
 
     fn places(run: &Run, id: &ChunkId) -> Vec<Place> {
-        let found = run.places(id, run.range(id));
+        let found = run.places(id, run.slot(id));
         found.map(|(at, place)| run.is_sound(at).then_some(place)).map(Option::unwrap).collect()
     }
 
@@ -317,6 +366,27 @@ mod tests {
                 assert_eq!(found, [Place { pack: n / 10, chunk: n }]);
             }
             assert!((100_000..100_100).all(|n| places(&run, &id(n)).is_empty()));
+        }
+    }
+
+    /// Ids are keyed hashes, which nobody can choose; what lies in a cache may have been made up.
+    #[test]
+    fn ids_that_begin_alike_are_found_however_many_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        for count in [MAX_HINTS, MAX_HINTS + 1, 254, 255, 256, 600] {
+            let alike = |n: usize| {
+                let mut id = [7; ID_LEN];
+                let bytes = [n / 256, n % 256, n % 3].map(|byte| u8::try_from(byte).unwrap());
+                [id[8], id[9], id[ID_LEN - 1]] = bytes;
+                ChunkId(id)
+            };
+            let place = |n: usize| Place { pack: 1, chunk: u32::try_from(n).unwrap() };
+            let entries: Vec<RunEntry> = (0..count).map(|n| (alike(n), place(n))).collect();
+            let path = folder.path().join(count.to_string());
+            Run::write(&path, &KEY, count as u64, entries).unwrap();
+            let run = Run::open(&path, &KEY).unwrap();
+            assert!((0..count).all(|n| places(&run, &alike(n)) == [place(n)]), "{count}");
+            assert!((count..count + 9).all(|n| places(&run, &alike(n)).is_empty()), "{count}");
         }
     }
 
@@ -350,7 +420,7 @@ mod tests {
             let run = open("bad", &bad).unwrap();
             for n in 0..100 {
                 let id = id(u64::from(n));
-                for (at, place) in run.places(&id, run.range(&id)) {
+                for (at, place) in run.places(&id, run.slot(&id)) {
                     assert!(!run.is_sound(at) || place == true_place(n), "byte {at}");
                 }
             }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::UnusableIndex;
 use super::catalogue::Catalogue;
-use super::run::{Place, Range, Run, RunEntry};
+use super::run::{Place, Run, RunEntry, Slot};
 use crate::id::{ChunkId, SessionId};
 
 /// Chunks that may be in memory before they are moved to a run.
@@ -78,13 +78,13 @@ impl Runs {
         let id = *id;
         // All runs are asked where it may be before any is looked at there: the processor waits for
         // the memory of all of them at once.
-        let mut ranges = [Range::default(); MAX_RUNS + 1];
-        for (range, open) in ranges.iter_mut().zip(&self.open) {
-            *range = open.run.range(&id);
+        let mut slots = [Slot::default(); MAX_RUNS + 1];
+        for (slot, open) in slots.iter_mut().zip(&self.open) {
+            *slot = open.run.slot(&id);
         }
         self.open.iter().enumerate().rev().flat_map(move |(number, open)| {
-            let range = ranges.get(number).copied().unwrap_or_else(|| open.run.range(&id));
-            open.run.places(&id, range).map(|(at, place)| (&open.run, at, place))
+            let slot = slots.get(number).copied().unwrap_or_else(|| open.run.slot(&id));
+            open.run.places(&id, slot).map(|(at, place)| (&open.run, at, place))
         })
     }
 
