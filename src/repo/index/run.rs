@@ -24,8 +24,8 @@ const MAGIC: [u8; 8] = *b"gabidru4";
 const HEADER_LEN: u64 = 24;
 const ID_LEN: usize = 32;
 const ENTRY_LEN: usize = ID_LEN + 8;
-/// Entries that share a slot of the table, at least, on average, and at most nearly twice as many:
-/// more than have room in a slot share one in a few thousand.
+/// Entries that share a slot of the table, on average: so many at least, and less than twice as
+/// many, which hardly ever are more than have room in it.
 const ENTRIES_PER_SLOT: u64 = 8;
 /// Bytes of a slot: where its entries begin, how many they are, a byte of each.
 const SLOT_LEN: usize = 32;
