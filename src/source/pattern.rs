@@ -122,9 +122,15 @@ fn translate_body(body: &str, is_name: bool, out: &mut String) -> Result<(), &'s
             '*' => {
                 tail = tail.trim_start_matches('*');
                 let is_run = rest.len() - tail.len() > 1;
-                let bounded = tail.is_empty() || tail.starts_with('/') || tail.starts_with("\\/");
-                let any_depth = is_run && after_slash && bounded && !is_name;
-                out.push_str(if any_depth { "**" } else { "*" });
+                // To git a slash that is written with a backslash must be there: no folder at all
+                // is not among what the stars may stand for.
+                let one_or_more = tail.starts_with("\\/");
+                let bounded = tail.is_empty() || tail.starts_with('/') || one_or_more;
+                out.push_str(match is_run && after_slash && bounded && !is_name {
+                    true if one_or_more => "*/**",
+                    true => "**",
+                    false => "*",
+                });
             }
             '?' => out.push('?'),
             '[' => tail = translate_class(tail, out)?,
@@ -299,6 +305,7 @@ mod tests {
         assert_eq!(translated("a\t"), Ok("**/a[\0\t]".into()));
         assert_eq!(translated("!/x/***/y/\r"), Ok("!/x/**/y/".into()));
         assert_eq!(translated("a***b/**c"), Ok("/a*b/*c".into()));
+        assert_eq!(translated("**\\/a/**\\/b"), Ok("/*/**/a/*/**/b".into()));
         assert_eq!(translated("[!]a-c]"), Ok("**/[!]/abc]".into()));
         assert_eq!(translated("[[:digit:]_-]"), Ok("**/[\x000123456789_-]".into()));
         assert_eq!(translated("[z-a]"), Ok("**/[\0z]".into()));
