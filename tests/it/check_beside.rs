@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use gabion::crypto::ChunkKind;
 use gabion::event::Recorder;
-use gabion::format::snapshot::{Moment, Root, Session};
+use gabion::format::snapshot::{Moment, Root};
 use gabion::id::{SessionId, SnapshotId};
 use gabion::ops::check::{CheckOptions, CheckSummary, ReadData, check};
 use gabion::repo::{PackClass, Repository, Unlock, Writer};
@@ -17,7 +17,9 @@ use gabion::storage::{
 };
 use rustix::io::Errno;
 
-use crate::small::{copy, files, noise, notes, open_plain, options, problems, store, take};
+use crate::small::{
+    copy, files, noise, notes, open_plain, options, problems, store, take, writing,
+};
 use crate::specimen::specimen;
 
 /// What a storage does beside handing out its objects.
@@ -238,18 +240,6 @@ fn what_an_unfinished_snapshot_lost_is_a_note_unless_others_need_it() {
     }
 }
 
-fn session() -> Session {
-    Session {
-        id: SessionId::random(),
-        role: "snapshot".to_owned(),
-        host: "box".to_owned(),
-        process: 1,
-        started: Moment { seconds: 3, nanos: 0 },
-        identity: None,
-        forgets: Vec::new(),
-    }
-}
-
 /// Every moment at which the objects of `before` could become those of `after`.
 fn no_false_finding(before: &MemoryStorage, after: &MemoryStorage) {
     let mut moment = 0;
@@ -289,7 +279,7 @@ fn who_forgets_and_prunes_meanwhile_causes_no_finding() {
     let before = copy(&after);
     let beside = open_plain(&before);
     take(&beside, &files([("a", noise(100, 1)), ("b", noise(100, 2))]), 2).unwrap();
-    beside.begin_session(&session()).unwrap();
+    beside.begin_session(&writing()).unwrap();
     no_false_finding(&before, &after);
 }
 
@@ -300,7 +290,7 @@ fn who_lists_packs_and_ends_meanwhile_causes_no_finding() {
     let (before, repository) = repository();
     take(&repository, &files([("a", noise(100, 1))]), 1).unwrap();
     let after = copy(&before);
-    let session = session();
+    let session = writing();
     repository.begin_session(&session).unwrap();
     let writer = Writer::new(&repository, 1);
     writer.announce(session.id);

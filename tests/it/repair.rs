@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use gabion::event::Recorder;
 use gabion::format::entry::Timestamp;
-use gabion::format::snapshot::{Moment, Session, Snapshot};
-use gabion::id::SessionId;
+use gabion::format::snapshot::Snapshot;
 use gabion::ops::check::ReadData;
 use gabion::ops::repair::{RepairOptions, RepairSummary, repair};
 use gabion::repo::{Presence, Repository};
@@ -14,7 +13,7 @@ use gabion::storage::{MemoryStorage, ObjectKind, ObjectName, Storage, StorageErr
 use proptest::prelude::*;
 
 use crate::small::{
-    FailAt, Files, copy, files, key_file, noise, open, options, problems, read_back, take,
+    FailAt, Files, copy, files, key_file, noise, open, options, problems, read_back, take, writing,
 };
 use crate::specimen::checked;
 use crate::support::Sandbox;
@@ -157,15 +156,7 @@ fn a_damaged_pack_stays_where_it_is_beside_others() {
     let pack = of_kind(&storage, ObjectKind::Pack)[0];
     let bytes = storage.get(pack).unwrap();
     storage.put(pack, &bytes[..bytes.len() - 1]);
-    let session = Session {
-        id: SessionId::random(),
-        role: "snapshot".to_owned(),
-        host: "box".to_owned(),
-        process: 1,
-        started: Moment { seconds: 3, nanos: 0 },
-        identity: None,
-        forgets: Vec::new(),
-    };
+    let session = writing();
     let beside = opened(&storage, Arc::default());
     beside.begin_session(&session).unwrap();
     let summary = repaired(&storage);

@@ -16,8 +16,8 @@ use gabion::crypto::seal::seal_object;
 use gabion::event::{Event, Observer, Recorder};
 use gabion::format::config::{ChunkSizes, Config};
 use gabion::format::entry::{Content, ContentItem, Entry, EntryKind, Metadata, Timestamp};
-use gabion::format::snapshot::{Mark, Moment, RawBytes, Snapshot, SnapshotCounts};
-use gabion::id::{RepositoryId, SnapshotId};
+use gabion::format::snapshot::{Mark, Moment, RawBytes, Session, Snapshot, SnapshotCounts};
+use gabion::id::{RepositoryId, SessionId, SnapshotId};
 use gabion::repo::{InitOptions, PackClass, Repository, RepositoryError, Unlock, Writer};
 use gabion::storage::{
     Listing, MemoryStorage, ObjectKind, ObjectName, PendingObject, Storage, StorageError,
@@ -197,6 +197,19 @@ pub(crate) fn take(
     let snapshot = store(repository, files, seconds)?;
     repository.confirm(&snapshot)?;
     Ok(snapshot)
+}
+
+/// The session of somebody who takes a snapshot.
+pub(crate) fn writing() -> Session {
+    Session {
+        id: SessionId::random(),
+        role: "snapshot".to_owned(),
+        host: "box".to_owned(),
+        process: 1,
+        started: Moment { seconds: 3, nanos: 0 },
+        identity: None,
+        forgets: Vec::new(),
+    }
 }
 
 /// Everything that a snapshot holds.

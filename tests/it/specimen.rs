@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use gabion::format::snapshot::{Mark, Moment, Root, Session, Snapshot};
-use gabion::id::{PackId, SessionId, SnapshotId};
+use gabion::format::snapshot::{Mark, Root, Snapshot};
+use gabion::id::{PackId, SnapshotId};
 use gabion::ops::check::{CheckOptions, CheckSummary, ReadData, check};
 use gabion::repo::{Repository, Unlock};
 use gabion::storage::MemoryStorage;
 
-use crate::small::{Files, files, key_file, noise, open, options, publish_mark, store, take};
+use crate::small::{
+    Files, files, key_file, noise, open, options, publish_mark, store, take, writing,
+};
 
 /// A repository with an object of every kind, and what its snapshots hold.
 pub(crate) struct Specimen {
@@ -46,16 +48,7 @@ pub(crate) fn add_coordination(
     storage: &MemoryStorage,
     files: &Files,
 ) {
-    let moment = Moment { seconds: 3, nanos: 0 };
-    let session = Session {
-        id: SessionId::random(),
-        role: "snapshot".to_owned(),
-        host: "box".to_owned(),
-        process: 1,
-        started: moment,
-        identity: None,
-        forgets: Vec::new(),
-    };
+    let session = writing();
     let tentative = store(repository, files, 3).unwrap();
     let root = Root::Tentative { session: session.id, snapshot: Box::new(tentative) };
     repository.begin_session(&session).unwrap();
