@@ -31,7 +31,7 @@ class Contestant:
             os.makedirs(path)
 
     @classmethod
-    def find(cls):
+    def installed(cls):
         """The program's path, or None when it is not installed."""
         return shutil.which(cls.name)
 
@@ -69,6 +69,12 @@ class Contestant:
 
     def list(self):
         raise NotImplementedError
+
+    def find(self, pattern):
+        """Looks for a name in the newest snapshot; None where there is no such command."""
+
+    def diff(self):
+        """Compares the newest two snapshots; None where there is no such command."""
 
     def restore(self, folder):
         raise NotImplementedError
@@ -108,6 +114,15 @@ class Gabion(Contestant):
 
     def list(self):
         return [self.program, "ls", "latest"]
+
+    def find(self, pattern):
+        return [self.program, "find", "--snapshot", "latest", pattern]
+
+    def diff(self):
+        lines = self.ask("snapshots", "--json").splitlines()
+        lines = [json.loads(line) for line in lines]
+        ids = [line["id"] for line in lines if line["type"] == "snapshot"]
+        return [self.program, "diff", *ids[-2:]]
 
     def restore(self, folder):
         return [self.program, "restore", "latest", "--target", folder]
@@ -153,6 +168,13 @@ class Restic(Contestant):
 
     def list(self):
         return [self.program, "ls", "latest"]
+
+    def find(self, pattern):
+        return [self.program, "find", "--snapshot", "latest", pattern]
+
+    def diff(self):
+        newest = json.loads(self.ask("snapshots", "--json"))[-2:]
+        return [self.program, "diff", *(snapshot["id"] for snapshot in newest)]
 
     def restore(self, folder):
         return [self.program, "restore", "latest", "--target", folder]
@@ -225,6 +247,12 @@ class Borg(Contestant):
     def list(self):
         return [self.program, "list", f"::{self.taken}"]
 
+    def find(self, pattern):
+        return [self.program, "list", f"::{self.taken}", f"sh:**/{pattern}"]
+
+    def diff(self):
+        return [self.program, "diff", f"::{self.taken - 1}", str(self.taken)]
+
     def restore(self, folder):
         self.cwd = folder
         return [self.program, "extract", f"::{self.taken}"]
@@ -247,8 +275,8 @@ class BorgZstd(Borg):
     options = ("--compression", "zstd,3")
 
     @classmethod
-    def find(cls):
-        return Borg.find()
+    def installed(cls):
+        return Borg.installed()
 
 
 class Kopia(Contestant):
