@@ -1,4 +1,5 @@
-//! How users name a snapshot and what is in it: `latest`, an id or its beginning, `SNAP:PATH`.
+//! How users name a snapshot and what is in it: `latest`, `latest~2`, an id or its beginning,
+//! `SNAP:PATH`.
 
 use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
@@ -15,7 +16,7 @@ const MIN_PREFIX: usize = 4;
 /// A snapshot, and a path in it, as a user wrote them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotSpec {
-    /// `latest`, an id, or the beginning of one.
+    /// `latest`, `latest~N`, an id, or the beginning of one.
     pub snapshot: String,
     /// The path after the colon, as stored: no leading or trailing slash, empty for the top.
     /// Nothing when there was no colon.
@@ -84,8 +85,8 @@ pub fn current(mut snapshots: Vec<Snapshot>) -> Vec<Snapshot> {
     snapshots
 }
 
-/// The snapshot that `wanted` names: `latest` is the newest by time, partial ones aside; an id, or
-/// the beginning of one, may also be one that the snapshot had before its tags or its pin were
+/// The snapshot that `wanted` names: `latest` is the newest by time, partial ones aside, and
+/// `latest~2` the second one before it; an id, or the beginning of one, may also be one that the snapshot had before its tags or its pin were
 /// changed.
 ///
 /// # Errors
@@ -97,13 +98,17 @@ pub fn find_snapshot(repository: &Repository, wanted: &str) -> Result<Snapshot, 
 
 /// As [`find_snapshot`], among the current snapshots of a repository, oldest first.
 pub(super) fn find_among(mut snapshots: Vec<Snapshot>, wanted: &str) -> Result<Snapshot, OpError> {
-    if wanted == "latest" {
+    if let Some(back) = back_from_latest(wanted) {
         // Whoever wants all of the sources must not get a part of them.
         if snapshots.iter().any(|snapshot| snapshot.window.is_none()) {
             snapshots.retain(|snapshot| snapshot.window.is_none());
         }
-        let newest = snapshots.pop();
-        return newest.ok_or_else(|| OpError::UnknownSnapshot("(it has none yet)".to_owned()));
+        let unknown = match snapshots.len() {
+            0 => "(it has none yet)",
+            _ => wanted,
+        };
+        let found = snapshots.into_iter().rev().nth(back);
+        return found.ok_or_else(|| OpError::UnknownSnapshot(unknown.to_owned()));
     }
     // Whatever another one claims to have been: a whole id names the snapshot that has it.
     if let Some(at) = snapshots.iter().position(|snapshot| snapshot.id.to_string() == wanted) {
@@ -118,6 +123,14 @@ pub(super) fn find_among(mut snapshots: Vec<Snapshot>, wanted: &str) -> Result<S
             wanted: wanted.to_owned(),
             candidates: snapshots.iter().map(|snapshot| snapshot.id.to_string()).collect(),
         }),
+    }
+}
+
+/// How many before the newest: 0 for `latest`, N for `latest~N`.
+fn back_from_latest(wanted: &str) -> Option<usize> {
+    match wanted.strip_prefix("latest")? {
+        "" => Some(0),
+        rest => rest.strip_prefix('~')?.parse().ok(),
     }
 }
 
@@ -152,6 +165,27 @@ mod tests {
         close.id.0[..4].fill(0x11);
         let both = find_among(vec![new, close], "1111");
         assert!(matches!(both, Err(OpError::AmbiguousSnapshot { .. })));
+    }
+
+    #[test]
+    fn the_newest_ones_are_counted_back_and_partial_ones_passed_over() {
+        use crate::format::snapshot::Window;
+        let all = [1, 2, 3].map(|n| Snapshot { id: id(n), ..bare_snapshot() });
+        let part = Snapshot {
+            id: id(4),
+            window: Some(Window { since: None, until: None }),
+            ..bare_snapshot()
+        };
+        let every: Vec<Snapshot> = all.iter().cloned().chain([part]).collect();
+        let found = |wanted: &str| find_among(every.clone(), wanted);
+        for (wanted, expected) in [("latest", 2), ("latest~0", 2), ("latest~1", 1), ("latest~2", 0)]
+        {
+            assert_eq!(found(wanted).unwrap(), all[expected], "{wanted}");
+        }
+        for wanted in ["latest~3", "latest~", "latest~x", "latest1", "latest~-1"] {
+            assert!(matches!(found(wanted), Err(OpError::UnknownSnapshot(_))), "{wanted}");
+        }
+        assert!(matches!(find_among(Vec::new(), "latest~1"), Err(OpError::UnknownSnapshot(_))));
     }
 
     #[test]

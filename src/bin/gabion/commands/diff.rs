@@ -29,6 +29,7 @@ use crate::sources;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 EXAMPLES:
+  gabion diff latest~1 latest
   gabion diff 1a2b3c4d latest
   gabion diff 1a2b3c4d:/etc latest
   gabion diff latest /home/me
