@@ -61,12 +61,16 @@ pub fn display(path: &[u8]) -> String {
     format!("/{}", printable(path))
 }
 
+/// `bytes` as they are, if they are ASCII without control characters.
+pub fn plain(bytes: &[u8]) -> Option<&str> {
+    let plain = bytes.iter().all(|byte| matches!(byte, b' '..=b'~'));
+    if plain { std::str::from_utf8(bytes).ok() } else { None }
+}
+
 /// `bytes` with control characters and what is not UTF-8 escaped, so that a name cannot play
 /// tricks on a terminal or forge a second line.
 pub fn printable(bytes: &[u8]) -> String {
-    if bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
-        && let Ok(text) = std::str::from_utf8(bytes)
-    {
+    if let Some(text) = plain(bytes) {
         return text.to_owned();
     }
     let mut out = String::with_capacity(bytes.len());

@@ -51,16 +51,23 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `len` bytes.
+    #[inline]
     pub fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
         if len > self.rest.len() {
-            return Err(self.error(format!("{len} bytes wanted, {} left", self.rest.len())));
+            return Err(self.too_few(len));
         }
         let (head, tail) = self.rest.split_at(len);
         self.rest = tail;
         Ok(head)
     }
 
+    #[cold]
+    fn too_few(&self, len: usize) -> DecodeError {
+        self.error(format!("{len} bytes wanted, {} left", self.rest.len()))
+    }
+
     /// The next `N` bytes as an array.
+    #[inline]
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let mut bytes = [0; N];
         bytes.copy_from_slice(self.take(N)?);
@@ -68,6 +75,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next byte.
+    #[inline]
     pub fn u8(&mut self) -> Result<u8, DecodeError> {
         Ok(self.array::<1>()?[0])
     }
@@ -78,6 +86,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next four bytes, little-endian.
+    #[inline]
     pub fn u32(&mut self) -> Result<u32, DecodeError> {
         Ok(u32::from_le_bytes(self.array()?))
     }
@@ -115,30 +124,39 @@ impl<'a> Reader<'a> {
     }
 
     /// A LEB128 integer that fits 32 bits.
+    #[inline]
     pub fn varint_u32(&mut self) -> Result<u32, DecodeError> {
         let value = self.varint()?;
         u32::try_from(value).map_err(|_| self.error("integer larger than 32 bits"))
     }
 
     /// A zigzag-coded LEB128 integer.
+    #[inline]
     pub fn signed(&mut self) -> Result<i64, DecodeError> {
         let value = self.varint()?;
         Ok((value >> 1).cast_signed() ^ -((value & 1).cast_signed()))
     }
 
     /// Length-prefixed bytes of at most `limit`.
+    #[inline]
     pub fn bytes(&mut self, limit: usize) -> Result<&'a [u8], DecodeError> {
         let len = self.count(limit)?;
         self.take(len)
     }
 
     /// A number of items that must not exceed `limit`. Callers may allocate for so many.
+    #[inline]
     pub fn count(&mut self, limit: usize) -> Result<usize, DecodeError> {
         let value = self.varint()?;
         match usize::try_from(value) {
             Ok(count) if count <= limit => Ok(count),
-            _ => Err(self.error(format!("{value} items or bytes where at most {limit} may be"))),
+            _ => Err(self.too_many(value, limit)),
         }
+    }
+
+    #[cold]
+    fn too_many(&self, value: u64, limit: usize) -> DecodeError {
+        self.error(format!("{value} items or bytes where at most {limit} may be"))
     }
 
     /// Succeeds when nothing is left.

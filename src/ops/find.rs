@@ -12,6 +12,7 @@ use crate::format::path;
 use crate::format::snapshot::Snapshot;
 use crate::id::SnapshotId;
 use crate::repo::Repository;
+use crate::tree::{PageReader, with_pages_ahead};
 use walk::{Found, Walks};
 
 /// What to find: an entry must satisfy all of it.
@@ -84,16 +85,23 @@ pub fn find(
     each: &mut dyn FnMut(&FindItem) -> Result<(), OpError>,
 ) -> Result<FindSummary, OpError> {
     let accept = |leaf: &Leaf, at: usize| options.accepts(leaf, at);
-    let roots = snapshots.iter().map(|snapshot| snapshot.root);
-    let mut walks = Walks::new(repository, roots, &options.within, &accept);
-    let mut summary = FindSummary::default();
-    while let Some(Found { entry, holders }) = walks.next_found()? {
-        summary.items += 1;
-        let snapshots = holders.into_iter().map(|at| snapshots[at].id).collect();
-        each(&FindItem { snapshots, entry })?;
+    let mut search = |reader: PageReader<'_>| {
+        let roots = snapshots.iter().map(|snapshot| snapshot.root);
+        let mut walks = Walks::new(reader, roots, &options.within, &accept);
+        let mut summary = FindSummary::default();
+        while let Some(Found { entry, holders }) = walks.next_found()? {
+            summary.items += 1;
+            let snapshots = holders.into_iter().map(|at| snapshots[at].id).collect();
+            each(&FindItem { snapshots, entry })?;
+        }
+        (summary.pages, summary.problems) = (walks.pages_read(), walks.damaged());
+        Ok(summary)
+    };
+    match snapshots {
+        [_] => with_pages_ahead(repository, search),
+        // Whose page comes next is not known before.
+        _ => search(PageReader::new(repository)),
     }
-    (summary.pages, summary.problems) = (walks.pages_read(), walks.damaged());
-    Ok(summary)
 }
 
 #[cfg(test)]

@@ -1,12 +1,15 @@
 //! Listing what a snapshot holds: a folder's children, or everything below it.
 
+use std::sync::Arc;
+
 use super::OpError;
 use crate::format::entry::{Entry, EntryKind};
+use crate::format::page::EntryRef;
 use crate::format::path;
 use crate::format::snapshot::Snapshot;
 use crate::id::SnapshotId;
 use crate::repo::{Repository, RepositoryError};
-use crate::tree::{Cursor, Node, PageReader};
+use crate::tree::{Cursor, Node, PageReader, with_pages_ahead};
 
 /// What was listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,34 +33,73 @@ pub fn list(
     snapshot: &Snapshot,
     path: &[u8],
     recursive: bool,
-    each: &mut dyn FnMut(&Entry) -> Result<(), OpError>,
+    each: Each<'_>,
 ) -> Result<ListSummary, OpError> {
-    let mut cursor = PageReader::new(repository).cursor(snapshot.root);
-    let mut summary = ListSummary::default();
-    let mut give = |entry: &Entry| {
-        summary.entries += 1;
-        summary.bytes = summary.bytes.saturating_add(entry.meta.size);
-        each(entry)
+    let mut list = |reader: PageReader<'_>| {
+        let mut listing = Listing { cursor: reader.cursor(snapshot.root), snapshot: snapshot.id };
+        listing.run(path, recursive, each)
     };
-    if let Some(top) = seek_existing(&mut cursor, snapshot.id, path)? {
-        if top.meta.kind != EntryKind::Directory {
-            give(&top)?;
-            return Ok(summary);
-        }
-        cursor.skip();
+    match recursive {
+        true => with_pages_ahead(repository, list),
+        false => list(PageReader::new(repository)),
     }
-    let mut last: Box<[u8]> = path.into();
-    while let Some(entry) = next_within(&mut cursor, path)? {
-        if path::compare(&entry.path, &last).is_le() {
-            return Err(out_of_order(snapshot.id).into());
+}
+
+/// Takes the entries.
+type Each<'e> = &'e mut dyn FnMut(&EntryRef<'_>) -> Result<(), OpError>;
+
+struct Listing<'r> {
+    cursor: Cursor<'r>,
+    snapshot: SnapshotId,
+}
+
+impl Listing<'_> {
+    fn run(
+        &mut self,
+        path: &[u8],
+        recursive: bool,
+        each: Each<'_>,
+    ) -> Result<ListSummary, OpError> {
+        let mut summary = ListSummary::default();
+        let mut give = |entry: &EntryRef<'_>| {
+            summary.entries += 1;
+            summary.bytes = summary.bytes.saturating_add(entry.size());
+            each(entry)
+        };
+        if let Some(top) = seek_existing(&mut self.cursor, self.snapshot, path)? {
+            if top.meta.kind != EntryKind::Directory {
+                give(&(&top).into())?;
+                return Ok(summary);
+            }
+            self.cursor.skip();
         }
-        give(&entry)?;
-        if !recursive && entry.meta.kind == EntryKind::Directory {
-            skip_subtree(&mut cursor, &entry.path)?;
+        let mut last: Box<[u8]> = path.into();
+        while let Some((page, at)) = self.cursor.peek()? {
+            let (leaf, mut at) = (Arc::clone(page), at);
+            let leaf = &leaf.leaf;
+            // Within a page the order has been looked at.
+            if path::compare(leaf.path(at), &last).is_le() {
+                return Err(out_of_order(self.snapshot).into());
+            }
+            let begin = at;
+            let mut entered = false;
+            while at < leaf.len() && path::is_within(leaf.path(at), path) && !entered {
+                let entry = leaf.entry_ref(at);
+                give(&entry)?;
+                entered = !recursive && entry.kind() == EntryKind::Directory;
+                at += 1;
+            }
+            if at == begin {
+                break;
+            }
+            last = leaf.path(at - 1).into();
+            self.cursor.skip_entries(at - begin);
+            if entered {
+                skip_subtree(&mut self.cursor, &last)?;
+            }
         }
-        last = entry.path;
+        Ok(summary)
     }
-    Ok(summary)
 }
 
 /// The one entry at `path`.

@@ -6,7 +6,7 @@ use crate::ops::test_support::{TestEntry, TestRepository, TestTree, tree};
 fn listed(made: &TestRepository, snapshot: &Snapshot, path: &str, recursive: bool) -> Vec<String> {
     let mut found = Vec::new();
     let summary = list(&made.repository, snapshot, path.as_bytes(), recursive, &mut |entry| {
-        found.push(String::from_utf8_lossy(&entry.path).into_owned());
+        found.push(String::from_utf8_lossy(entry.path()).into_owned());
         Ok(())
     });
     assert_eq!(summary.unwrap().entries, found.len() as u64);
@@ -42,7 +42,7 @@ fn children_subtrees_and_single_entries() {
     }
     let mut bytes = 0;
     let summary = list(&made.repository, &snapshot, b"a", true, &mut |entry| {
-        bytes += entry.meta.size;
+        bytes += entry.size();
         Ok(())
     });
     assert_eq!(summary.unwrap(), ListSummary { entries: 4, bytes });

@@ -131,6 +131,9 @@ impl<'r> Cursor<'r> {
     pub fn descend(&mut self) -> Result<(), RepositoryError> {
         let Some(Frame::Upper { height, children, at }) = self.stack.last() else { return Ok(()) };
         let (height, page) = (*height, children[*at].clone());
+        if height == 1 {
+            self.reader.expect(children[*at..].iter().map(|child| child.id));
+        }
         let wrong = |reason: &str| RepositoryError::Damaged {
             object: format!("page {}", page.id),
             reason: reason.to_owned(),

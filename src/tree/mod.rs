@@ -5,6 +5,7 @@
 //! in between and in which order. Two trees share every page whose entries are equal, which makes
 //! unchanged parts free to store and to compare.
 
+mod ahead;
 mod builder;
 mod content;
 mod cursor;
@@ -13,6 +14,7 @@ mod old_content;
 mod range;
 mod reach;
 
+pub use ahead::with_pages_ahead;
 pub use builder::{TreeBuilder, TreeTotals, begins_page};
 pub use content::{ContentItems, ContentWriter};
 pub use cursor::{Cursor, LeafPage, Node};
@@ -33,12 +35,13 @@ use crate::repo::{ChunkReader, Repository, RepositoryError};
 pub struct PageReader<'r> {
     chunks: ChunkReader<'r>,
     plain: Vec<u8>,
+    ahead: Option<ahead::Ahead>,
 }
 
 impl<'r> PageReader<'r> {
     /// A reader of the pages of `repository`, whose index is loaded.
     pub fn new(repository: &'r Repository) -> Self {
-        Self { chunks: ChunkReader::new(repository), plain: Vec::new() }
+        Self { chunks: ChunkReader::new(repository), plain: Vec::new(), ahead: None }
     }
 
     /// The repository it reads from.
@@ -56,9 +59,20 @@ impl<'r> PageReader<'r> {
     /// # Errors
     /// When it is missing, damaged, or not one.
     pub fn page(&mut self, id: &ChunkId) -> Result<Page, RepositoryError> {
+        if let Some(page) = self.ahead.as_mut().and_then(|ahead| ahead.page(id)) {
+            return page;
+        }
         let mut plain = Vec::new();
         self.chunks.read(ChunkKind::Page, id, &mut plain)?;
         Page::decode(plain).map_err(|error| malformed("page", id, &error))
+    }
+
+    /// Says which pages will be read next, in this order; of use only [where another thread works
+    /// ahead](with_pages_ahead).
+    pub fn expect(&mut self, ids: impl Iterator<Item = ChunkId>) {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.expect(ids);
+        }
     }
 
     /// Reads a page of a snapshot's map for what it refers to, and appends that to `found`.

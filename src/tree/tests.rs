@@ -97,6 +97,40 @@ fn many(count: u64) -> Map {
 }
 
 #[test]
+fn pages_that_were_read_ahead_are_the_same_in_any_order_of_asking() {
+    let (repository, map) = (repository(), many(5000));
+    let root = build(&repository, &map);
+    let entries: Vec<Entry> = map.values().cloned().collect();
+    with_pages_ahead(&repository, |reader| {
+        let mut cursor = reader.cursor(root);
+        // From the middle, from the beginning, from a place that was passed: the pages that are
+        // expected are not those that are asked for.
+        for from in [2000, 0, 1000, 4990] {
+            cursor.seek(&entries[from].path).unwrap();
+            let got = std::iter::from_fn(|| cursor.next_entry().unwrap()).take(3000);
+            assert!(got.eq(entries[from..].iter().take(3000).cloned()), "from {from}");
+        }
+    });
+}
+
+#[test]
+fn a_page_that_is_lost_is_an_error_where_it_is_asked_for_and_only_there() {
+    let (repository, map) = (repository(), many(5000));
+    let root = build(&repository, &map);
+    let Page::Upper(top) = PageReader::new(&repository).page(&root).unwrap() else { panic!() };
+    let ids: Vec<ChunkId> = top.children.iter().map(|child| child.id).collect();
+    assert!(ids.len() > 5);
+    with_pages_ahead(&repository, |mut reader| {
+        let lost = ChunkId([7; 32]);
+        let asked = [&ids[..3], &[lost], &ids[3..]].concat();
+        reader.expect(asked.iter().copied());
+        for id in &asked {
+            assert_eq!(reader.page(id).is_err(), *id == lost, "{id}");
+        }
+    });
+}
+
+#[test]
 fn a_large_tree_reads_back_and_seeks() {
     let repository = repository();
     let map = many(70_000);

@@ -147,7 +147,7 @@ fn what_was_taken_is_listed_found_and_comes_back() {
     let repository = &world.repository;
     let mut names = Vec::new();
     let summary = list(repository, &taken, &world.stored("src"), false, &mut |entry| {
-        names.push(String::from_utf8(entry.path.to_vec()).unwrap());
+        names.push(String::from_utf8(entry.path().to_vec()).unwrap());
         Ok(())
     });
     assert_eq!(summary.unwrap().entries, 4);

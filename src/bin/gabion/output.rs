@@ -3,9 +3,12 @@
 use std::fmt;
 use std::io::{self, BufWriter, Stdout, Write};
 
+use gabion::format::entry::EntryKind;
+use gabion::format::path;
 use serde::Serialize;
 
 use crate::errors::Failure;
+use crate::render::names::PathText;
 
 /// Buffered standard output.
 pub(crate) struct Output(BufWriter<Stdout>);
@@ -19,6 +22,20 @@ impl Output {
     /// One line of text.
     pub(crate) fn line(&mut self, line: impl fmt::Display) -> Result<(), OutputError> {
         writeln!(self.0, "{line}").map_err(OutputError)
+    }
+
+    /// The path of an entry, as [`PathText`] shows it to people.
+    pub(crate) fn path(&mut self, path: &[u8], kind: EntryKind) -> Result<(), OutputError> {
+        match (path::plain(path), kind) {
+            // Nearly every one, of millions.
+            (Some(text), EntryKind::Stream) => self.pieces(&[text, "\n"]),
+            (Some(text), _) => self.pieces(&["/", text, "\n"]),
+            (None, _) => self.line(PathText::of_stored(path, kind).printable()),
+        }
+    }
+
+    fn pieces(&mut self, pieces: &[&str]) -> Result<(), OutputError> {
+        pieces.iter().try_for_each(|text| self.0.write_all(text.as_bytes())).map_err(OutputError)
     }
 
     /// One value as one line of JSON.

@@ -49,6 +49,32 @@ impl<'a> EntryRef<'a> {
     pub fn size(&self) -> u64 {
         self.stat.size
     }
+
+    /// What it is.
+    pub fn kind(&self) -> EntryKind {
+        self.stat.kind
+    }
+
+    /// All of it, copied.
+    pub fn to_entry(&self) -> Entry {
+        let stat = &self.stat;
+        let meta = Metadata {
+            kind: stat.kind,
+            mode: self.mode,
+            owner: Arc::clone(self.owner),
+            mtime: stat.mtime,
+            ctime: stat.ctime,
+            inode: stat.inode,
+            filesystem: stat.filesystem,
+            links: self.links,
+            size: stat.size,
+            device: self.device,
+            xattrs: Arc::clone(self.xattrs),
+            target: self.target.into(),
+            unsettled: stat.unsettled,
+        };
+        Entry { path: self.path.into(), meta, content: self.content.clone() }
+    }
 }
 
 impl<'a> From<&'a Entry> for EntryRef<'a> {
@@ -156,24 +182,7 @@ impl Leaf {
 
     /// The whole entry at `at`.
     pub fn entry(&self, at: usize) -> Entry {
-        let EntryRef { path, stat, mode, links, owner, xattrs, device, target, content } =
-            self.entry_ref(at);
-        let meta = Metadata {
-            kind: stat.kind,
-            mode,
-            owner: Arc::clone(owner),
-            mtime: stat.mtime,
-            ctime: stat.ctime,
-            inode: stat.inode,
-            filesystem: stat.filesystem,
-            links,
-            size: stat.size,
-            device,
-            xattrs: Arc::clone(xattrs),
-            target: target.into(),
-            unsettled: stat.unsettled,
-        };
-        Entry { path: path.into(), meta, content: content.clone() }
+        self.entry_ref(at).to_entry()
     }
 
     /// The entry at `at`, with nothing copied.

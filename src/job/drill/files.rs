@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::format::entry::{Entry, EntryKind};
+use crate::format::entry::EntryKind;
+use crate::format::page::EntryRef;
 use crate::format::snapshot::Snapshot;
 use crate::job::config::{Drill, Sample};
 use crate::job::state::DrilledFiles;
@@ -53,7 +54,7 @@ pub(super) fn restore_sample(
             Ok(entry) => {
                 found.files.required += 1;
                 // A folder may be of any size: that it is there is enough.
-                wanted.extend(as_file(&entry).map(|file| file.path));
+                wanted.extend(as_file(&(&entry).into()).map(|file| file.path));
             }
             Err(OpError::NoSuchPath { .. }) => {
                 let said = format!("{} is required, but not in the snapshot", path.display());
@@ -108,13 +109,13 @@ pub(super) fn restore_sample(
 
 /// The entry as a file that a pattern can name: its name is text, and nothing in it is lost in a
 /// pattern.
-fn as_file(entry: &Entry) -> Option<Chosen> {
-    if entry.meta.kind != EntryKind::File {
+fn as_file(entry: &EntryRef<'_>) -> Option<Chosen> {
+    if entry.kind() != EntryKind::File {
         return None;
     }
-    let path = std::str::from_utf8(&entry.path).ok()?;
+    let path = std::str::from_utf8(entry.path()).ok()?;
     let plain = !path.ends_with(' ') && !path.contains(char::is_control);
-    plain.then(|| Chosen { path: path.to_owned(), size: entry.meta.size })
+    plain.then(|| Chosen { path: path.to_owned(), size: entry.size() })
 }
 
 /// Chooses files, each with the same chance.

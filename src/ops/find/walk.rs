@@ -9,7 +9,7 @@ use crate::format::entry::Entry;
 use crate::format::page::{Leaf, Page, PageRef};
 use crate::format::path;
 use crate::id::ChunkId;
-use crate::repo::{Repository, RepositoryError};
+use crate::repo::RepositoryError;
 use crate::tree::PageReader;
 
 /// An accepted entry and the positions of the trees that hold it.
@@ -112,7 +112,7 @@ impl<'a> Walks<'a> {
     /// Before the first entries of the trees below `roots`, of which only those at and below
     /// `within` that are accepted will be given.
     pub(super) fn new(
-        repository: &'a Repository,
+        reader: PageReader<'a>,
         roots: impl Iterator<Item = ChunkId>,
         within: &'a [u8],
         accept: &'a dyn Fn(&Leaf, usize) -> bool,
@@ -122,7 +122,6 @@ impl<'a> Walks<'a> {
             Walk(vec![Frame::Pages { children: Arc::new([top(root)]), height: None, at: 0 }])
         });
         let walks = walks.collect();
-        let reader = PageReader::new(repository);
         Self { reader, walks, within, accept, pages_read: 0, damaged: 0 }
     }
 
@@ -207,6 +206,9 @@ impl<'a> Walks<'a> {
             Page::Upper(upper) => {
                 let children = overlapping(upper.children, self.within);
                 let height = Some(upper.height.saturating_sub(1));
+                if height == Some(0) {
+                    self.reader.expect(children.iter().map(|child| child.id));
+                }
                 (!children.is_empty()).then_some(Frame::Pages { children, height, at: 0 })
             }
             Page::Leaf(leaf) => {

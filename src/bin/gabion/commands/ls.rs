@@ -2,14 +2,13 @@
 
 use std::ffi::OsString;
 
-use gabion::format::entry::Entry;
+use gabion::format::page::EntryRef;
 use gabion::ops::list::list;
 use gabion::ops::{OpError, find_snapshot};
 
 use crate::arguments::snapshot_spec;
 use crate::errors::{Exit, Failure};
 use crate::output::Output;
-use crate::render::names::PathText;
 use crate::render::records::{EntryLine, long_line};
 use crate::session::Session;
 
@@ -39,13 +38,13 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     let snapshot = find_snapshot(&opened.repository, &spec.snapshot)?;
     session.console.finish();
     let mut output = Output::new();
-    let mut each = |entry: &Entry| {
+    let mut each = |entry: &EntryRef<'_>| {
         let printed = if session.json() {
-            output.json(&EntryLine::new(entry))
+            output.json(&EntryLine::new(&entry.to_entry()))
         } else if args.long {
-            output.line(long_line(entry))
+            output.line(long_line(&entry.to_entry()))
         } else {
-            output.line(PathText::of_entry(entry).printable())
+            output.path(entry.path(), entry.kind())
         };
         printed.map_err(|error| OpError::Output(error.0))
     };
