@@ -3,6 +3,9 @@
 
 use super::DecodeError;
 
+/// Bytes of the longest integer.
+const MAX_VARINT_LEN: usize = 10;
+
 /// Appends `value` in LEB128: seven bits a byte, lowest first, the top bit set on all but the last.
 pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     loop {
@@ -106,21 +109,24 @@ impl<'a> Reader<'a> {
 
     fn long_varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.u8()?;
-            let bits = u64::from(byte & 0x7f);
+        for (at, &byte) in self.rest.iter().take(MAX_VARINT_LEN).enumerate() {
+            let (shift, bits) = (7 * at, u64::from(byte & 0x7f));
             if shift == 63 && bits > 1 {
                 break;
             }
             value |= bits << shift;
             if byte & 0x80 == 0 {
-                if byte == 0 && shift > 0 {
+                if byte == 0 && at > 0 {
                     return Err(self.error("integer not in its shortest form"));
                 }
+                self.rest = &self.rest[at + 1..];
                 return Ok(value);
             }
         }
-        Err(self.error("integer larger than 64 bits"))
+        match self.rest.len() {
+            len @ ..MAX_VARINT_LEN => Err(self.too_few(len + 1)),
+            _ => Err(self.error("integer larger than 64 bits")),
+        }
     }
 
     /// A LEB128 integer that fits 32 bits.
@@ -194,6 +200,23 @@ mod tests {
                 put_varint(&mut out, value);
                 prop_assert_eq!(&out[..], &bytes[..bytes.len() - reader.remaining()]);
             }
+        }
+    }
+
+    #[test]
+    fn what_is_no_integer_says_why() {
+        let max = [[0xff; 9].as_slice(), &[1]].concat();
+        assert_eq!(Reader::new("test", &max).varint(), Ok(u64::MAX));
+        for (bytes, why) in [
+            (&[][..], "1 bytes wanted, 0 left"),
+            (&[0xff; 9], "10 bytes wanted, 9 left"),
+            (&[0xff; 10], "larger than 64 bits"),
+            (&[[0xff; 9].as_slice(), &[2]].concat(), "larger than 64 bits"),
+            (&[0x81, 0], "not in its shortest form"),
+            (&[0x80, 0x80, 0], "not in its shortest form"),
+        ] {
+            let error = Reader::new("test", bytes).varint().unwrap_err();
+            assert!(error.to_string().contains(why), "{bytes:?}: {error}");
         }
     }
 
