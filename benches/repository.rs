@@ -1,19 +1,24 @@
-//! Speed of what a snapshot and a restore do with whole repositories and trees: looking chunks up,
-//! walking, building a tree anew and from an old one, and writing files.
+//! Speed of what a snapshot and a restore do with whole repositories and trees: taking chunks into
+//! the index and looking them up, claiming them, walking, reading files, building a tree anew and
+//! from an old one, and writing files.
 
 mod support;
 
+use std::fs::File;
 use std::hint::black_box;
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use gabion::crypto::ChunkKind;
 use gabion::crypto::keys::{Keys, MasterKey};
 use gabion::crypto::passphrase::KdfCosts;
 use gabion::format::entry::{Content, Entry, EntryKind, Metadata, Timestamp};
 use gabion::id::{ChunkId, RepositoryId};
 use gabion::repo::index::{CacheFolder, Index};
-use gabion::repo::{InitOptions, Repository, Unlock, Writer};
+use gabion::repo::{InitOptions, PackClass, Repository, Unlock, Writer};
+use gabion::source::open::Roots;
 use gabion::source::scan::{Scan, ScanOptions, Scanned};
 use gabion::storage::MemoryStorage;
 use gabion::target::{MetadataPolicy, TargetFolder};
@@ -52,6 +57,36 @@ fn index(c: &mut Criterion) {
                 for id in &ids {
                     black_box(index.locate(id).expect("a whole index"));
                 }
+            });
+        });
+    }
+    let mut next = 1_000_000 / CHUNKS_OF_A_PACK;
+    let mut another = || {
+        next += 1;
+        pack(next)
+    };
+    group.sample_size(20).throughput(Throughput::Elements(CHUNKS_OF_A_PACK));
+    group.bench_function("take in a pack", |b| {
+        let take_in = |pack| index.add(None, &[pack]).expect("room for a pack");
+        b.iter_batched(&mut another, take_in, BatchSize::PerIteration);
+    });
+    group.finish();
+}
+
+/// Hashing a small file's bytes and asking whether somebody stored, or is about to store, them.
+fn claims(c: &mut Criterion) {
+    let writer = Writer::new(&repository(), 1);
+    let mut worker = writer.worker(PackClass::Content).expect("a worker");
+    let mut bytes = [0; 2200];
+    let mut group = c.benchmark_group("claims");
+    group.throughput(Throughput::Elements(1));
+    for (name, step) in [("new", 1u64), ("known", 0)] {
+        let mut number = 0u64;
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                number += step;
+                bytes[..8].copy_from_slice(&number.to_le_bytes());
+                worker.claim(ChunkKind::Content, &bytes).expect("an index")
             });
         });
     }
@@ -166,11 +201,25 @@ fn files(c: &mut Criterion) {
             assert!(found > FILES);
         });
     });
+    let roots = Roots::open(&[place.path().to_owned()]).expect("a folder");
+    let top = place.path().to_str().expect("a plain path").trim_start_matches('/');
+    group.bench_function("read", |b| {
+        let mut bytes = Vec::new();
+        b.iter(|| {
+            for n in 0..FILES {
+                let path = format!("{top}/{:04}/{n:06}", n / 100);
+                let file = roots.open_file(path.as_bytes()).expect("it is there");
+                bytes.clear();
+                File::from(file).read_to_end(&mut bytes).expect("a readable file");
+                assert_eq!(bytes.len(), b"what it holds".len());
+            }
+        });
+    });
     group.bench_function("restore", |b| {
         b.iter_batched(folder, |place| (fill(place.path(), FILES), place), BatchSize::PerIteration);
     });
     group.finish();
 }
 
-criterion_group!(whole, index, trees, files);
+criterion_group!(whole, index, claims, trees, files);
 criterion_main!(whole);
