@@ -4,7 +4,7 @@
 use super::DecodeError;
 
 /// Bytes of the longest integer.
-const MAX_VARINT_LEN: usize = 10;
+const LONGEST_VARINT: usize = 10;
 
 /// Appends `value` in LEB128: seven bits a byte, lowest first, the top bit set on all but the last.
 pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
@@ -109,7 +109,7 @@ impl<'a> Reader<'a> {
 
     fn long_varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0u64;
-        for (at, &byte) in self.rest.iter().take(MAX_VARINT_LEN).enumerate() {
+        for (at, &byte) in self.rest.iter().take(LONGEST_VARINT).enumerate() {
             let (shift, bits) = (7 * at, u64::from(byte & 0x7f));
             if shift == 63 && bits > 1 {
                 break;
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
             }
         }
         match self.rest.len() {
-            len @ ..MAX_VARINT_LEN => Err(self.too_few(len + 1)),
+            len @ ..LONGEST_VARINT => Err(self.too_few(len + 1)),
             _ => Err(self.error("integer larger than 64 bits")),
         }
     }
