@@ -10,8 +10,10 @@ fn made() -> Sandbox {
     sandbox.write("data/small", noise(5_000, 1));
     sandbox.write("data/large", noise(1_900_000, 2));
     sandbox.write("data/deep/er", noise(70_000, 3));
-    for number in 0..600 {
-        sandbox.write(format!("data/many/{number}"), noise(100 + number, number as u64));
+    // Enough for several pages wherever the key of this repository cuts them: only the first of
+    // them has the folders that lead to the source.
+    for number in 0..2500 {
+        sandbox.write(format!("data/many/{number}"), noise(100 + number % 600, number as u64));
     }
     sandbox.gabion(["snapshot", "data"]).run().success();
     // What the next ones add is pages of the folders that lead to the source, in which other
