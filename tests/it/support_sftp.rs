@@ -91,9 +91,10 @@ while (body := receive(sys.stdin.buffer)) is not None:
     if mode == "cut-at-write" and kind == 6:
         seen += 1
         if seen > int(arg):
-            server.kill()
+            # First: whoever waits for answers ends all when the server is gone.
             sys.stderr.write("the line is cut\n")
             sys.stderr.flush()
+            server.kill()
             os._exit(1)
     if mode == "cut-at-link" and kind == 200 and text(body, 5) == b"hardlink@openssh.com":
         os._exit(1)
