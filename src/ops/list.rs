@@ -74,15 +74,14 @@ impl Listing<'_> {
             self.cursor.skip();
         }
         let mut last: Box<[u8]> = path.into();
-        while let Some((page, at)) = self.cursor.peek()? {
-            let (leaf, mut at) = (Arc::clone(page), at);
-            let leaf = &leaf.leaf;
+        while let Some((page, begin)) = self.cursor.peek()? {
+            let page = Arc::clone(page);
+            let leaf = &page.leaf;
             // Within a page the order has been looked at.
-            if path::compare(leaf.path(at), &last).is_le() {
+            if path::compare(leaf.path(begin), &last).is_le() {
                 return Err(out_of_order(self.snapshot).into());
             }
-            let begin = at;
-            let mut entered = false;
+            let (mut at, mut entered) = (begin, false);
             while at < leaf.len() && path::is_within(leaf.path(at), path) && !entered {
                 let entry = leaf.entry_ref(at);
                 give(&entry)?;

@@ -8,7 +8,7 @@ use gabion::format::path;
 use serde::Serialize;
 
 use crate::errors::Failure;
-use crate::render::names::PathText;
+use crate::render::names::{PathText, leading_slash};
 
 /// Buffered standard output.
 pub(crate) struct Output(BufWriter<Stdout>);
@@ -26,16 +26,15 @@ impl Output {
 
     /// The path of an entry, as [`PathText`] shows it to people.
     pub(crate) fn path(&mut self, path: &[u8], kind: EntryKind) -> Result<(), OutputError> {
-        match (path::plain(path), kind) {
-            // Nearly every one, of millions.
-            (Some(text), EntryKind::Stream) => self.pieces(&[text, "\n"]),
-            (Some(text), _) => self.pieces(&["/", text, "\n"]),
-            (None, _) => self.line(PathText::of_stored(path, kind).printable()),
+        match path::plain(path) {
+            // Nearly every one, of millions: nothing is copied.
+            Some(text) => {
+                let pieces = [leading_slash(kind), text, "\n"];
+                pieces.iter().try_for_each(|piece| self.0.write_all(piece.as_bytes()))
+            }
+            None => writeln!(self.0, "{}", PathText::of_stored(path, kind).printable()),
         }
-    }
-
-    fn pieces(&mut self, pieces: &[&str]) -> Result<(), OutputError> {
-        pieces.iter().try_for_each(|text| self.0.write_all(text.as_bytes())).map_err(OutputError)
+        .map_err(OutputError)
     }
 
     /// One value as one line of JSON.

@@ -19,7 +19,8 @@ use crate::session::Session;
 /// List the snapshots, oldest first
 ///
 /// Any beginning of an id of at least four digits names a snapshot to the other commands, and so
-/// do `latest` and `latest~2`, the second before it. An id that a snapshot had before its tags or its pin were changed names it, too.
+/// do `latest` and `latest~2`, the second before it. An id that a snapshot had before its tags or
+/// its pin were changed names it, too.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 EXAMPLES:

@@ -27,14 +27,18 @@ impl PathText {
 
     /// As [`Self::of_entry`], from its parts.
     pub(crate) fn of_stored(path: &[u8], kind: EntryKind) -> Self {
-        let slash: &[u8] = if kind == EntryKind::Stream { b"" } else { b"/" };
-        Self(RawBytes([slash, path].concat()))
+        Self(RawBytes([leading_slash(kind).as_bytes(), path].concat()))
     }
 
     /// For people.
     pub(crate) fn printable(&self) -> String {
         path::printable(&self.0.0)
     }
+}
+
+/// What stands before the path of an entry.
+pub(crate) fn leading_slash(kind: EntryKind) -> &'static str {
+    if kind == EntryKind::Stream { "" } else { "/" }
 }
 
 /// Any bytes for programs.
