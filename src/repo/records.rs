@@ -139,6 +139,14 @@ impl Repository {
         Ok((records.into_iter().map(|(name, root)| (SnapshotId(name.id), root)).collect(), damaged))
     }
 
+    /// Whether the root is still there: it goes when its snapshot is confirmed or given up.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn root_exists(&self, id: SnapshotId) -> Result<bool, RepositoryError> {
+        self.has(ObjectName::root(id))
+    }
+
     /// Removes a root that is not a confirmed snapshot.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gabion::event::Recorder;
 use gabion::format::entry::Timestamp;
-use gabion::format::snapshot::{Mark, Snapshot};
+use gabion::format::snapshot::{Mark, Root, Snapshot};
 use gabion::id::{PackId, SessionId};
 use gabion::ops::cat::cat;
 use gabion::ops::check::ReadData;
@@ -14,7 +14,9 @@ use gabion::ops::snapshot::{SnapshotOptions, snapshot};
 use gabion::repo::{Repository, Unlock};
 use gabion::storage::{MemoryStorage, ObjectKind, Storage};
 
-use crate::small::{FailAt, Files, copy, files, noise, open_plain, options, problems, take};
+use crate::small::{
+    FailAt, Files, copy, files, noise, open_plain, options, problems, store, take, writing,
+};
 use crate::specimen::checked;
 
 fn pruned(
@@ -147,6 +149,51 @@ fn what_is_forgotten_while_a_prune_saves_it_is_no_reason_to_stop() {
     let mark = Mark { session: SessionId::random(), packs, waits_for: None };
     open_plain(&before).publish_mark(&mark).unwrap();
     beside_who_forgets(&before);
+}
+
+/// Found by the simulator: a snapshot came after a prune had listed the packs, was confirmed and
+/// forgotten after that prune had read its root, and was pruned by somebody else; the packs were the
+/// same as before by then, and the prune said that an unfinished snapshot is not whole.
+#[test]
+fn what_comes_and_goes_while_a_prune_looks_is_no_reason_to_complain() {
+    let before = MemoryStorage::new();
+    Repository::init(&before, "here", &options(Unlock::Nothing)).unwrap();
+    take(&open_plain(&before), &files([("b", noise(90, 2))]), 1).unwrap();
+    let announce = |storage: &MemoryStorage| {
+        let repository = open_plain(storage);
+        let session = writing();
+        repository.begin_session(&session).unwrap();
+        let stored = store(&repository, &files([("d", noise(300, 4))]), 3).unwrap();
+        let root = Root::Tentative { session: session.id, snapshot: Box::new(stored.clone()) };
+        repository.publish_root(stored.id, &root).unwrap();
+    };
+    let confirm_and_forget = |storage: &FailAt<MemoryStorage>| {
+        let repository = open_plain(storage);
+        for (id, root) in repository.roots().unwrap().0 {
+            let Root::Tentative { session, snapshot } = root else { continue };
+            repository.confirm(&snapshot).unwrap().unwrap();
+            repository.remove_root(id).unwrap();
+            repository.end_session(session).unwrap();
+            repository.remove_records(&[id]).unwrap();
+        }
+        prune(&open_plain(storage), &ordinary()).unwrap();
+    };
+    for at in 1.. {
+        let mut came = false;
+        // It goes while what was read of it is fresh: later calls look at all of it again.
+        for later in 1..=12 {
+            let storage = copy(&before);
+            let comes = FailAt::meddling(storage.clone(), at, announce);
+            let goes = FailAt::meddling(comes.clone(), at + later, confirm_and_forget);
+            let (_, problems) = pruned(&goes, &ordinary());
+            assert_eq!(problems, [""; 0], "at calls {at} and {}", at + later);
+            came |= comes.has_failed();
+        }
+        if !came {
+            assert!(at > 40, "{at} calls");
+            break;
+        }
+    }
 }
 
 /// Has `work` done with a repository whose packs are moved before each of its calls in turn.

@@ -122,6 +122,11 @@ impl<'r> View<'r> {
             match self.reach.walk(&tree.root) {
                 Ok(()) => {}
                 Err(error) if error.is_damage() && self.is_outdated(prune)? => return Ok(false),
+                // Confirmed or given up meanwhile: as a snapshot it is walked by the next look.
+                Err(error)
+                    if error.is_damage()
+                        && !tree.confirmed
+                        && !prune.repository.root_exists(tree.id)? => {}
                 // What may become a snapshot checks for itself, before it does.
                 Err(error) if !tree.confirmed && error.is_damage() => {
                     let subject = ObjectName::root(tree.id).to_string().into();
