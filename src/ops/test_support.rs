@@ -1,6 +1,7 @@
 //! Repositories in memory with snapshots of made-up entries, for the tests of operations.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::crypto::ChunkKind;
@@ -106,20 +107,27 @@ impl TestRepository {
         };
         Repository::init(&storage, "memory", &options).unwrap();
         let events = Arc::new(Recorder::default());
-        Self { repository: open(&storage, &events, false), storage, events }
+        Self { repository: open(&storage, &events, false, None), storage, events }
     }
 
     /// An empty repository with pages of about 16 entries.
     pub(crate) fn with_small_pages() -> Self {
         let made = Self::new();
-        let repository = open(&made.storage, &made.events, true);
+        let repository = open(&made.storage, &made.events, true, None);
+        Self { repository, ..made }
+    }
+
+    /// The same, used by a client with a cache folder.
+    pub(crate) fn with_small_pages_and_cache(cache: &Path) -> Self {
+        let made = Self::new();
+        let repository = open(&made.storage, &made.events, true, Some(cache));
         Self { repository, ..made }
     }
 
     /// The same objects, opened again as they are now.
     pub(crate) fn reopen(&self) -> Self {
         let (storage, events) = (self.storage.clone(), Arc::new(Recorder::default()));
-        Self { repository: open(&storage, &events, false), storage, events }
+        Self { repository: open(&storage, &events, false, None), storage, events }
     }
 
     /// A snapshot of `tree`.
@@ -197,9 +205,15 @@ impl TestRepository {
     }
 }
 
-fn open(storage: &MemoryStorage, events: &Arc<Recorder>, small: bool) -> Arc<Repository> {
+fn open(
+    storage: &MemoryStorage,
+    events: &Arc<Recorder>,
+    small: bool,
+    cache: Option<&Path>,
+) -> Arc<Repository> {
     let (place, observer) = (Arc::new(storage.clone()), Arc::clone(events));
-    let mut opened = Repository::open(place, "memory", &Unlock::Nothing, None, observer).unwrap();
+    let cache = cache.map(Path::to_owned);
+    let mut opened = Repository::open(place, "memory", &Unlock::Nothing, cache, observer).unwrap();
     opened.load_index().unwrap();
     if small {
         opened.shrink_pages_for_tests();

@@ -18,8 +18,8 @@ use super::rows;
 use super::slabs::{Gone, send};
 use super::stand_in::{StandIn, StandIns};
 use super::streams::run_stream;
+use super::totals::FeedTotals;
 use crate::format::entry::EntryKind;
-use crate::format::snapshot::StreamRecord;
 use crate::ops::OpError;
 use crate::repo::Repository;
 use crate::source::exclude::Excludes;
@@ -35,25 +35,6 @@ const BATCH_SLOTS: usize = 1024;
 /// Hard-linked files that are remembered, so that each is read once. Further ones are read again;
 /// their chunks are found to be there.
 const MAX_LINKS: usize = 1 << 20;
-
-/// What the feeder counted.
-#[derive(Debug, Clone, Default)]
-pub(super) struct FeedTotals {
-    pub(super) streams: Vec<StreamRecord>,
-    pub(super) entries: u64,
-    pub(super) bytes: u64,
-    pub(super) new: u64,
-    pub(super) modified: u64,
-    pub(super) unchanged: u64,
-    pub(super) unseen: u64,
-    pub(super) removed: u64,
-    pub(super) excluded: u64,
-    pub(super) to_read: u64,
-    pub(super) lost: u64,
-    pub(super) lost_pages: u64,
-    /// Why everything was looked at although less was asked for.
-    pub(super) full_scan_because: Option<String>,
-}
 
 /// What became of an item since the parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,6 +160,10 @@ impl<'a, 'r> Feeder<'a, 'r> {
                 Scanned::Deferred(_) => {}
             }
         }
+        #[cfg(target_os = "linux")]
+        {
+            self.totals.seen = partial.and_then(Partial::into_seen);
+        }
         self.stand_ins.finish()?;
         self.previous.finish()?;
         if let Some(path) = self.previous.unseen_name() {
@@ -193,6 +178,7 @@ impl<'a, 'r> Feeder<'a, 'r> {
         self.hand_out().map_err(|_| OpError::Interrupted)?;
         (self.totals.lost, self.totals.lost_pages) = (self.previous.lost, self.previous.lost_pages);
         self.totals.removed = self.previous.removed;
+        self.totals.unseen -= self.totals.passed_folders;
         Ok(self.totals)
     }
 
@@ -216,6 +202,11 @@ impl<'a, 'r> Feeder<'a, 'r> {
 
     pub(super) fn problem(&self, path: &[u8], message: String) {
         self.shared.problem(path, message);
+    }
+
+    /// A folder was looked at that will be taken over.
+    pub(super) fn passed_folder(&mut self) {
+        self.totals.passed_folders += 1;
     }
 
     pub(super) fn excluded(&mut self) {

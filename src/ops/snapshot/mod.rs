@@ -22,6 +22,7 @@ mod slabs;
 mod stand_in;
 mod streams;
 mod told;
+mod totals;
 mod unsure;
 
 use std::os::unix::ffi::OsStrExt as _;
@@ -47,10 +48,11 @@ use crate::tree::TreeTotals;
 use collect::{Collected, Collector};
 use commit::Commit;
 use doubt::Doubt;
-use feed::{FeedTotals, Feeder};
+use feed::Feeder;
 use increment::{Stop, continuation};
 use pipeline::{Message, Shared};
 use previous::{Earlier, Previous, RACY_NANOS, before};
+use totals::FeedTotals;
 
 /// Takes a snapshot. The repository's index is loaded by this.
 ///
@@ -215,7 +217,11 @@ fn store_and_confirm(
     commit.scan_started = scan_started;
     let unsure = shared.unsure.take();
     commit.continuation = continuation(repository, options, earlier, unsure, fed.unseen > 0);
-    commit.confirm(options, writer, &tree, fed.streams, earlier, summary)
+    let summary = commit.confirm(options, writer, &tree, fed.streams, earlier, summary)?;
+    if let (Some(seen), Some(_)) = (&fed.seen, &summary.snapshot) {
+        seen.keep(repository, &tree.root);
+    }
+    Ok(summary)
 }
 
 /// Runs the feeder to its end and tells the collector how it ended.

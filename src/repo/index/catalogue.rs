@@ -9,9 +9,13 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 
 use super::known::PackToKnow;
-use crate::id::{PackId, RepositoryId, SegmentId};
+use crate::id::{ChunkId, PackId, RepositoryId, SegmentId};
 
-const SCHEMA_VERSION: u32 = 2;
+const SCHEMA_VERSION: u32 = 3;
+
+/// Trees of which it is known what was seen of their folders. The parent of a next snapshot is
+/// nearly always among the newest ones of its sources.
+const MAX_SEEN: u32 = 16;
 
 /// Longest that a statement waits for another process, in milliseconds.
 const BUSY_TIMEOUT_MS: u64 = 30_000;
@@ -29,6 +33,12 @@ const SCHEMA: &str = "
         check_value BLOB NOT NULL
     );
     CREATE TABLE run (name TEXT PRIMARY KEY, last_pack INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE seen (
+        no INTEGER PRIMARY KEY AUTOINCREMENT,
+        root BLOB NOT NULL UNIQUE,
+        folders BLOB NOT NULL,
+        check_value BLOB NOT NULL
+    );
 ";
 
 /// Why the catalogue cannot be used. Always cured by setting it aside and making it anew.
@@ -227,6 +237,46 @@ impl Catalogue {
         }
         change.commit()?;
         Ok(())
+    }
+
+    /// What was seen of the folders of the tree below `root`, if that was kept.
+    pub(super) fn seen_folders(&self, root: &ChunkId) -> Result<Option<Vec<u8>>, CatalogueError> {
+        let found: Option<(Vec<u8>, Vec<u8>)> = self
+            .db
+            .query_row(
+                "SELECT folders, check_value FROM seen WHERE root = ?1",
+                [&root.0[..]],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .optional()?;
+        match found {
+            Some((folders, check)) if check != self.seen_check(root, &folders) => {
+                Err(CatalogueError::Damaged)
+            }
+            found => Ok(found.map(|(folders, _)| folders)),
+        }
+    }
+
+    /// Keeps what was seen of the folders of the tree below `root`, for the newest trees only.
+    pub(super) fn keep_seen_folders(
+        &self,
+        root: &ChunkId,
+        folders: &[u8],
+    ) -> Result<(), CatalogueError> {
+        let check = self.seen_check(root, folders);
+        self.db.execute(
+            "INSERT OR REPLACE INTO seen (root, folders, check_value) VALUES (?1, ?2, ?3)",
+            params![&root.0[..], folders, &check[..]],
+        )?;
+        self.db
+            .execute("DELETE FROM seen WHERE no <= (SELECT max(no) FROM seen) - ?1", [MAX_SEEN])?;
+        Ok(())
+    }
+
+    fn seen_check(&self, root: &ChunkId, folders: &[u8]) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.check_key);
+        hasher.update(b"seen").update(&root.0).update(folders);
+        *hasher.finalize().as_bytes()
     }
 
     /// The id runs that belong to the catalogue, with the last pack that each covers.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::catalogue::{Catalogue, CatalogueError, PackRow};
-use crate::id::{PackId, RepositoryId, SegmentId};
+use crate::id::{ChunkId, PackId, RepositoryId, SegmentId};
 
 /// A pack that is to be known: its id, its stored length in bytes, how many chunks it holds, its
 /// encoded footer.
@@ -95,6 +95,26 @@ impl Known {
                 }
                 Ok(packs.iter().map(|pack| known.add(pack)).collect())
             }
+        }
+    }
+
+    /// See [`Catalogue::seen_folders`].
+    pub(super) fn seen_folders(&self, root: &ChunkId) -> Result<Option<Vec<u8>>, CatalogueError> {
+        match self {
+            Self::Kept(catalogue) => catalogue.seen_folders(root),
+            Self::Passing(_) => Ok(None),
+        }
+    }
+
+    /// See [`Catalogue::keep_seen_folders`]. In memory there would be nobody to use it.
+    pub(super) fn keep_seen_folders(
+        &self,
+        root: &ChunkId,
+        folders: &[u8],
+    ) -> Result<(), CatalogueError> {
+        match self {
+            Self::Kept(catalogue) => catalogue.keep_seen_folders(root, folders),
+            Self::Passing(_) => Ok(()),
         }
     }
 

@@ -10,6 +10,7 @@ mod known;
 mod recent;
 mod run;
 mod runs;
+mod seen;
 mod unusable;
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -156,3 +156,26 @@ fn a_foreign_a_damaged_and_a_forged_catalogue_are_not_believed() {
     drop(db);
     assert!(open(folder.path()).is_err());
 }
+
+#[test]
+fn what_was_seen_is_kept_for_the_newest_trees_and_a_damaged_note_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = open(folder.path()).unwrap();
+    for n in 0..20 {
+        index.keep_seen_folders(&id(n), &n.to_le_bytes()).unwrap();
+    }
+    index.keep_seen_folders(&id(10), b"later").unwrap();
+    index.keep_seen_folders(&id(20), &20u32.to_le_bytes()).unwrap();
+    let seen = |n| open(folder.path()).unwrap().seen_folders(&id(n)).map_err(|_| ());
+    assert_eq!(seen(5), Ok(None), "sixteen numbers are later");
+    assert_eq!(seen(10), Ok(Some(b"later".to_vec())));
+    for n in (6..=20).filter(|n| *n != 10) {
+        assert_eq!(seen(n), Ok(Some(n.to_le_bytes().to_vec())), "{n}");
+    }
+    let path = CacheFolder::new(folder.path(), RepositoryId([7; 16])).path().join("index.sqlite");
+    let db = rusqlite::Connection::open(path).unwrap();
+    db.execute("UPDATE seen SET folders = x'00' WHERE root = ?1", [&id(12).0[..]]).unwrap();
+    db.execute("UPDATE seen SET root = ?1 WHERE root = ?2", [&id(99).0[..], &id(13).0[..]])
+        .unwrap();
+    assert_eq!([12, 99, 14].map(|n| seen(n).is_ok()), [false, false, true]);
+}

@@ -5,6 +5,9 @@
 //! out to be broken, everything is looked at, with a reason that is told.
 
 #[cfg(target_os = "linux")]
+mod pass;
+mod seen;
+#[cfg(target_os = "linux")]
 mod verdict;
 #[cfg(target_os = "linux")]
 mod walk;
@@ -23,11 +26,17 @@ use crate::ops::OpError;
 use crate::repo::{Repository, RepositoryError};
 use crate::source::compare_paths;
 
+pub(super) use seen::SeenFolders;
 #[cfg(target_os = "linux")]
 pub(super) use walk::Partial;
 
-/// In so many runs every folder that is taken over unseen is verified once.
-const SHARES: u8 = 32;
+/// In so many runs at least every folder that is taken over unseen is verified once.
+const MIN_SHARES: u64 = 32;
+/// In so many at most.
+const MAX_SHARES: u64 = 256;
+/// Entries that a share has on average where it may have less than that part of them: an increment
+/// of a large tree is not to cost what the tree has.
+const SHARE_ENTRIES: u64 = 8192;
 
 /// What of a snapshot is looked after folder by folder.
 #[derive(Debug)]
@@ -42,8 +51,8 @@ pub(super) struct Increment {
 /// By what it is judged which folders changed.
 #[derive(Debug)]
 pub(super) enum Rule {
-    /// By their own times; and this share is verified.
-    WriteOnce { share: u8 },
+    /// By their own times, which `seen` may have, too; and one of so many shares is verified.
+    WriteOnce { share: u8, shares: u64, seen: SeenFolders },
     /// Only what is at or below these paths changed, sorted.
     Told(Vec<Box<[u8]>>),
 }
@@ -100,7 +109,9 @@ pub(super) fn plan(
     let (folders, rule) = match std::mem::take(&mut options.scope) {
         Scope::Everything => return Ok(None),
         Scope::WriteOnce(folders) => {
-            (outermost(&folders), Rule::WriteOnce { share: (base.share + 1) % SHARES })
+            let seen = SeenFolders::of(repository, &parent.root);
+            let (share, shares) = (next_share(parent, base), shares(parent));
+            (outermost(&folders), Rule::WriteOnce { share, shares, seen })
         }
         Scope::Told(told) => {
             let changes = match (told.changes)(parent)? {
@@ -111,6 +122,19 @@ pub(super) fn plan(
         }
     };
     Ok(Some(Increment { folders, rule, unsure }))
+}
+
+/// Into how many shares the folders fall of which one is verified in each run. A power of two, so
+/// that a tree that grows goes on where it was.
+fn shares(parent: &Snapshot) -> u64 {
+    let wanted = parent.counts.entries / SHARE_ENTRIES;
+    wanted.next_power_of_two().clamp(MIN_SHARES, MAX_SHARES)
+}
+
+/// The share whose turn it is after that of the parent.
+fn next_share(parent: &Snapshot, base: &Continuation) -> u8 {
+    let next = (u64::from(base.share) + 1) % shares(parent);
+    u8::try_from(next).unwrap_or_default()
 }
 
 /// Why everything must be looked at, if that helps.
@@ -205,9 +229,12 @@ pub(super) fn continuation(
     unsure: Option<Vec<crate::format::snapshot::RawBytes>>,
     used: bool,
 ) -> Option<Continuation> {
-    let before = earlier.parent.as_ref().and_then(|parent| parent.continuation.as_ref());
-    let share = before.map_or(0, |before| before.share);
-    let share = if used { (share + 1) % SHARES } else { share };
+    let before = earlier.parent.as_ref();
+    let before = before.and_then(|parent| Some((parent, parent.continuation.as_ref()?)));
+    let share = before.map_or(0, |(parent, before)| match used {
+        true => next_share(parent, before),
+        false => before.share,
+    });
     Some(Continuation { rules: rules(repository, options), unsure: unsure?, share })
 }
 

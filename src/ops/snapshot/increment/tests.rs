@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
+use super::SeenFolders;
 use crate::event::Event;
 use crate::format::entry::Timestamp;
 use crate::format::path;
@@ -36,8 +37,8 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let made = TestRepository::with_small_pages();
         let folder = tempfile::tempdir().unwrap();
+        let made = TestRepository::with_small_pages_and_cache(&folder.path().join("cache"));
         fs::create_dir(folder.path().join("source")).unwrap();
         Self { made, folder, excludes: Excludes::default() }
     }
@@ -114,10 +115,11 @@ impl World {
     }
 
     /// Takes a snapshot that looks at everything and reads everything: it must find what the one
-    /// before has found.
+    /// before has found. It is not kept: the next one follows that one.
     fn assert_equals_force(&self, summary: &SnapshotSummary) {
         let options = SnapshotOptions { force: true, ..self.options(Scope::Everything) };
         let forced = snapshot(&self.made.repository, options).unwrap();
+        self.made.repository.remove_records(&[forced.snapshot.as_ref().unwrap().id]).unwrap();
         self.assert_same(summary, &forced);
         assert_eq!(summary.counts.entries, forced.counts.entries);
         assert_eq!(summary.counts.bytes, forced.counts.bytes);
@@ -212,6 +214,62 @@ fn what_is_write_once_is_taken_over_unseen() {
     assert!(looked_at(&changed) < 500, "{changed:?}");
     world.assert_equals_force(&changed);
     assert_eq!(world.problems(), [""; 0]);
+}
+
+#[test]
+fn folders_are_compared_with_what_was_seen_of_them() {
+    let world = World::new();
+    world.store();
+    fs::create_dir(world.path("store/17/inner")).unwrap();
+    world.write("store/17/inner/file", "1");
+    let seen_by = |summary: &SnapshotSummary| {
+        let root = summary.snapshot.as_ref().unwrap().root;
+        (SeenFolders::of(&world.made.repository, &root), root)
+    };
+    let first = world.take(world.write_once(&["store"]));
+    assert_eq!(seen_by(&first).0, SeenFolders::default(), "it looked at everything");
+    let mut last = world.take(world.write_once(&["store"]));
+    let (seen, _) = seen_by(&last);
+    assert!(seen.behind(0) == 42 && seen.get(42).is_none(), "store, 40 in it and one more");
+    for _ in 0..12 {
+        last = world.take(world.write_once(&["store"]));
+        assert_eq!(seen_by(&last).0, seen, "and so are those that were only passed");
+        world.assert_equals_force(&last);
+    }
+    world.write("store/07/new", "new");
+    world.write("store/17/inner/new", "new");
+    fs::remove_dir_all(world.path("store/21")).unwrap();
+    last = world.take(world.write_once(&["store"]));
+    assert_eq!((last.new_entries, last.removed_entries), (2, 26));
+    world.assert_equals_force(&last);
+    // Whoever believes a list that has a change that the snapshot has not, misses that change.
+    let is_in_turn = |last: &SnapshotSummary, path: &Path| {
+        let continuation = last.snapshot.as_ref().unwrap().continuation.as_ref().unwrap();
+        // The one after the next.
+        let share = (continuation.share + 2) % 32;
+        let path = &path.as_os_str().as_bytes()[1..];
+        super::verdict::is_in_share(&world.made.repository, path, share, 32)
+    };
+    if is_in_turn(&last, &world.path("store")) {
+        last = world.take(world.write_once(&["store"]));
+    }
+    let folders = ["08", "09", "10", "11"].map(|name| world.path("store").join(name));
+    // All of them once in a million keys.
+    let path = folders.iter().find(|path| !is_in_turn(&last, path)).unwrap();
+    fs::write(path.join("new"), "new").unwrap();
+    let (mut forged, _) = seen_by(&last);
+    last = world.take(world.told(&[]));
+    let now = fs::metadata(path).unwrap();
+    let time = |seconds, nanos| Timestamp { seconds, nanos: u32::try_from(nanos).unwrap() };
+    let at = forged.find(&path.as_os_str().as_bytes()[1..]).unwrap();
+    let stat = &mut forged.folder_mut(at).stat;
+    stat.mtime = time(now.mtime(), now.mtime_nsec());
+    stat.ctime = time(now.ctime(), now.ctime_nsec());
+    forged.keep(&world.made.repository, &seen_by(&last).1);
+    last = world.take(world.write_once(&["store"]));
+    assert_eq!((last.full_scan_because.as_deref(), last.new_entries), (None, 0));
+    let full = world.take(Scope::Everything);
+    assert_eq!((full.new_entries, seen_by(&full).0), (1, SeenFolders::default()));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What is done about a folder of which the parent has an entry.
 
-use super::{Increment, Rule, SHARES};
+use super::seen::SeenFolders;
+use super::{Increment, Rule};
 use crate::format::entry::Timestamp;
 use crate::format::page::EntryStat;
 use crate::repo::Repository;
@@ -36,6 +37,14 @@ impl<'i> Verdicts<'i> {
         Self { increment, racy_from }
     }
 
+    /// What is known of folders beside the parent; nothing where their own times do not count.
+    pub(super) fn seen(&self) -> Option<&'i SeenFolders> {
+        match &self.increment.rule {
+            Rule::WriteOnce { seen, .. } => Some(seen),
+            Rule::Told(_) => None,
+        }
+    }
+
     /// What is done about the folder at `path`, which was `old` with so many links and is `new`.
     pub(super) fn about(
         &self,
@@ -47,11 +56,13 @@ impl<'i> Verdicts<'i> {
         let is_unsure = holds(&self.increment.unsure, path);
         let is_same = is_same_folder(old, new);
         match &self.increment.rule {
-            Rule::WriteOnce { share } => {
+            Rule::WriteOnce { share, shares, .. } => {
                 let is_same = is_same && is_as_it_was(old, old_links, new) && self.is_settled(old);
                 match is_same && !is_unsure {
                     false => Verdict::List { verify: false },
-                    true if is_in_share(repository, path, *share) => Verdict::List { verify: true },
+                    true if is_in_share(repository, path, *share, *shares) => {
+                        Verdict::List { verify: true }
+                    }
                     true => Verdict::Folders,
                 }
             }
@@ -75,8 +86,8 @@ impl<'i> Verdicts<'i> {
 
 /// Whether it is the folder's turn. Keyed, so that nobody can choose names of which the turn is
 /// late; pages are cut by the lower bits of the same hash.
-fn is_in_share(repository: &Repository, path: &[u8], share: u8) -> bool {
-    (repository.keys().page_cut_hash(path) >> 32) % u64::from(SHARES) == u64::from(share)
+pub(super) fn is_in_share(repository: &Repository, path: &[u8], share: u8, shares: u64) -> bool {
+    (repository.keys().page_cut_hash(path) >> 32) % shares == u64::from(share)
 }
 
 /// Whether `path` is among the sorted paths.

@@ -1,5 +1,6 @@
 //! The walk through a folder of which most is taken over unseen, in path order.
 
+use super::seen::{SeenFolder, SeenFolders};
 use super::verdict::{Verdict, Verdicts};
 use super::{Increment, Stop};
 use crate::format::entry::{EntryKind, Timestamp};
@@ -22,6 +23,7 @@ pub(in crate::ops::snapshot) struct Partial<'o> {
     scan: PartialScan,
     verdicts: Verdicts<'o>,
     excludes: &'o Excludes,
+    seen: SeenFolders,
 }
 
 impl<'o> Partial<'o> {
@@ -32,7 +34,8 @@ impl<'o> Partial<'o> {
         racy_from: Timestamp,
         excludes: &'o Excludes,
     ) -> Self {
-        Self { scan: scan.partial(), verdicts: Verdicts::new(increment, racy_from), excludes }
+        let verdicts = Verdicts::new(increment, racy_from);
+        Self { scan: scan.partial(), verdicts, excludes, seen: SeenFolders::default() }
     }
 
     /// Goes through a folder whose entry, with these attributes, was fed last.
@@ -42,25 +45,42 @@ impl<'o> Partial<'o> {
         folder: Deferred,
         stat: &Stat,
     ) -> Result<(), Stop> {
-        let Self { scan, verdicts, excludes } = self;
-        Walk { feeder, scan, verdicts, excludes }.run(folder.into_folder(), stat)
+        let Self { scan, verdicts, excludes, seen } = self;
+        Walk { feeder, scan, verdicts, excludes, seen }.run(folder.into_folder(), stat)
+    }
+
+    /// All folders that were seen; nothing where the next walk has no use for them.
+    pub(in crate::ops::snapshot) fn into_seen(self) -> Option<SeenFolders> {
+        self.verdicts.seen().map(|_| self.seen)
     }
 }
 
-struct Walk<'w, 'a, 'r> {
-    feeder: &'w mut Feeder<'a, 'r>,
-    scan: &'w mut PartialScan,
-    verdicts: &'w Verdicts<'w>,
+pub(super) struct Walk<'w, 'a, 'r> {
+    pub(super) feeder: &'w mut Feeder<'a, 'r>,
+    pub(super) scan: &'w mut PartialScan,
+    pub(super) verdicts: &'w Verdicts<'w>,
     excludes: &'w Excludes,
+    /// The folders of this walk.
+    pub(super) seen: &'w mut SeenFolders,
 }
 
 /// A folder that the walk is in.
-enum Frame {
+pub(super) enum Frame {
     Listed(Listed),
     /// All but its folders is taken over; how many of them are still to come, if that is known.
     Folders {
         folder: OpenFolder,
         left: Option<u32>,
+    },
+    /// Its folders are compared with what was seen of them; all but those that changed is taken
+    /// over.
+    Seen {
+        folder: OpenFolder,
+        /// Where the next of its folders is in the list.
+        next: usize,
+        /// Whether its own entry was fed: if not, it is taken over with all in it, by somebody
+        /// further out.
+        fed: bool,
     },
     /// All but what has these names is taken over.
     Names {
@@ -69,7 +89,7 @@ enum Frame {
     },
 }
 
-struct Listed {
+pub(super) struct Listed {
     path: Box<[u8]>,
     listing: Listing,
     position: usize,
@@ -80,7 +100,7 @@ struct Listed {
 }
 
 /// What follows a step in a folder.
-enum Next {
+pub(super) enum Next {
     Stay,
     Enter(Box<Frame>),
     Leave,
@@ -88,6 +108,7 @@ enum Next {
 
 impl Walk<'_, '_, '_> {
     fn run(&mut self, folder: Folder, stat: &Stat) -> Result<(), Stop> {
+        self.seen.push(SeenFolder::new(&folder.path, stat));
         let all = self.rules_above_count(&folder)?;
         let mut stack: Vec<Frame> = self.arrive(folder, stat, all)?.into_iter().collect();
         while let Some(frame) = stack.last_mut() {
@@ -95,6 +116,7 @@ impl Walk<'_, '_, '_> {
             let next = match frame {
                 Frame::Listed(listed) => self.step_listed(listed)?,
                 Frame::Folders { folder, left } => self.step_folders(folder, left)?,
+                Frame::Seen { folder, next, fed } => self.step_seen(folder, next, *fed)?,
                 Frame::Names { folder, names } => self.step_names(folder, names.next())?,
             };
             match next {
@@ -152,7 +174,12 @@ impl Walk<'_, '_, '_> {
                     self.feeder.take_over(Bound::Within(&folder.path))?;
                     return Ok(None);
                 }
-                self.open(folder, |folder| Frame::Folders { folder, left })
+                match self.verdicts.seen().and_then(|seen| seen.find(&folder.path)) {
+                    Some(at) => {
+                        self.open(folder, |folder| Frame::Seen { folder, next: at + 1, fed: true })
+                    }
+                    None => self.open(folder, |folder| Frame::Folders { folder, left }),
+                }
             }
             Verdict::Names(names) if names.is_empty() => {
                 self.feeder.take_over(Bound::Within(&folder.path))?;
@@ -231,7 +258,7 @@ impl Walk<'_, '_, '_> {
             Step::Defer(folder) => Some((**folder).clone()),
         };
         let removed = self.feeder.previous().removed;
-        let change = self.feeder.entry(&path, stat)?;
+        let change = self.entry(&path, stat)?;
         let expected = match change {
             Change::Same => true,
             // That it was linked or unlinked is another matter: where it is not seen, everything is
@@ -285,6 +312,14 @@ impl Walk<'_, '_, '_> {
         self.look_at(folder, &path)
     }
 
+    /// Feeds an item.
+    fn entry(&mut self, path: &[u8], stat: &Stat) -> Result<Change, Stop> {
+        if stat.kind == EntryKind::Directory {
+            self.seen.push(SeenFolder::new(path, stat));
+        }
+        Ok(self.feeder.entry(path, stat)?)
+    }
+
     fn step_names(&mut self, folder: &OpenFolder, name: Option<Box<[u8]>>) -> Result<Next, Stop> {
         let Some(name) = name else {
             self.feeder.take_over(Bound::Within(folder.path()))?;
@@ -296,7 +331,7 @@ impl Walk<'_, '_, '_> {
     }
 
     /// Looks at an item of the folder, with which the parent goes on, if it has it.
-    fn look_at(&mut self, folder: &OpenFolder, path: &[u8]) -> Result<Next, Stop> {
+    pub(super) fn look_at(&mut self, folder: &OpenFolder, path: &[u8]) -> Result<Next, Stop> {
         let frame = match self.scan.look_at(folder, path::name(path)) {
             Ok(looked) => self.looked_at(folder, path, &looked)?,
             Err(error) => {
@@ -318,11 +353,11 @@ impl Walk<'_, '_, '_> {
     ) -> Result<Option<Frame>, Stop> {
         match self.scan.judge(folder, path, looked) {
             Fate::Enter(inner) => {
-                self.feeder.entry(path, &looked.stat)?;
+                self.entry(path, &looked.stat)?;
                 return self.arrive(*inner, &looked.stat, false);
             }
             Fate::Keep => {
-                self.feeder.entry(path, &looked.stat)?;
+                self.entry(path, &looked.stat)?;
             }
             Fate::Excluded => self.feeder.excluded(),
             Fate::Ignore => {}
@@ -335,7 +370,11 @@ impl Walk<'_, '_, '_> {
 fn path_of(frame: Option<&Frame>) -> &[u8] {
     match frame {
         Some(Frame::Listed(listed)) => &listed.path,
-        Some(Frame::Folders { folder, .. } | Frame::Names { folder, .. }) => folder.path(),
+        Some(
+            Frame::Folders { folder, .. }
+            | Frame::Seen { folder, .. }
+            | Frame::Names { folder, .. },
+        ) => folder.path(),
         None => b"",
     }
 }
