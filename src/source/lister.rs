@@ -1,8 +1,11 @@
 //! Lists one folder with the attributes of all that is in it: two system calls for the folder's
-//! names, one for each item, and no memory of its own for any of them.
+//! names, one for each item, and no memory of its own for any of them. Where a folder is large and
+//! nobody else is at work, several threads ask for the attributes.
 
 use std::ffi::CStr;
 use std::io;
+use std::ops::Range;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use rustix::fd::{AsFd as _, BorrowedFd};
@@ -20,15 +23,24 @@ use crate::format::entry::{EntryKind, Timestamp};
 /// Room for the names that the kernel returns at once.
 const NAMES_AT_ONCE: usize = 256 << 10;
 
+/// Items of a folder for which it pays to have a thread ask for the attributes.
+const ITEMS_PER_THREAD: usize = 256;
+
 /// Memory that a listing thread uses again and again.
 pub(crate) struct Scratch {
     names: Vec<u8>,
     path: Vec<u8>,
+    /// Where names are in those of the listing.
+    found: Vec<Range<usize>>,
+    /// Threads that may ask for attributes.
+    threads: usize,
 }
 
 impl Scratch {
-    pub(crate) fn new() -> Self {
-        Self { names: Vec::with_capacity(NAMES_AT_ONCE), path: Vec::new() }
+    /// For listing folders with so many threads.
+    pub(crate) fn new(threads: usize) -> Self {
+        let names = Vec::with_capacity(NAMES_AT_ONCE);
+        Self { names, path: Vec::new(), found: Vec::new(), threads }
     }
 }
 
@@ -55,7 +67,7 @@ struct Listed {
 /// A listed folder.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
-    /// All names, one after the other.
+    /// All names, one after the other, each ended by a zero.
     names: Vec<u8>,
     items: Vec<Listed>,
     /// Indices of `items` by name, each with the first bytes of the name.
@@ -125,6 +137,12 @@ fn first_bytes(name: &[u8]) -> u64 {
     (0..8).fold(0, |sum, at| sum << 8 | u64::from(name.get(at).copied().unwrap_or(0)))
 }
 
+/// Items of a folder with their attributes, and what could not be read, in the order of the names.
+struct Items {
+    items: Vec<Listed>,
+    problems: Vec<SourceError>,
+}
+
 /// A folder being listed.
 pub(super) struct Job<'a> {
     pub(super) policy: &'a Policy,
@@ -158,7 +176,20 @@ pub(crate) fn list(
 impl Job<'_> {
     /// Reads names and attributes, in the order in which the kernel has them.
     fn read_items(&self, scratch: &mut Scratch, listing: &mut Listing) -> io::Result<()> {
+        let end = self.read_names(scratch, listing);
+        let threads = scratch.threads.min(scratch.found.len() / ITEMS_PER_THREAD);
+        let looked = match threads {
+            0 | 1 => self.look_at_all(&listing.names, &scratch.found),
+            _ => self.look_at_all_at_once(&listing.names, &scratch.found, threads),
+        };
+        (listing.items, listing.problems) = (looked.items, looked.problems);
+        end
+    }
+
+    /// Reads names, in the order in which the kernel has them.
+    fn read_names(&self, scratch: &mut Scratch, listing: &mut Listing) -> io::Result<()> {
         scratch.names.clear();
+        scratch.found.clear();
         let mut names = RawDir::new(self.dir, scratch.names.spare_capacity_mut());
         while let Some(next) = names.next() {
             let entry = match next {
@@ -172,23 +203,59 @@ impl Job<'_> {
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
+            let at = listing.names.len();
+            listing.names.extend_from_slice(name.to_bytes_with_nul());
+            scratch.found.push(at..listing.names.len());
+        }
+        Ok(())
+    }
+
+    /// The attributes of the items whose names are at `found` in `names`.
+    fn look_at_all(&self, names: &[u8], found: &[Range<usize>]) -> Items {
+        let mut looked = Items { items: Vec::with_capacity(found.len()), problems: Vec::new() };
+        for range in found {
+            let Ok(name) = CStr::from_bytes_with_nul(&names[range.clone()]) else { continue };
             match self.look_at(name) {
                 Ok((stat, dev)) => {
-                    let (name_at, name_len) = (listing.names.len(), name.to_bytes().len());
-                    listing.names.extend_from_slice(name.to_bytes());
-                    listing.items.push(Listed { name_at, name_len, dev, stat, step: Step::Keep });
+                    let (name_at, name_len) = (range.start, range.len() - 1);
+                    let step = Step::Keep;
+                    looked.items.push(Listed { name_at, name_len, dev, stat, step });
                 }
                 // Deleted since the kernel gave the name.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    start_path(&self.folder.path, &mut scratch.path);
-                    scratch.path.extend_from_slice(name.to_bytes());
-                    let problem = SourceError::at(&scratch.path, READ_ATTRIBUTES, error);
-                    listing.problems.push(problem);
+                    let mut path = Vec::new();
+                    start_path(&self.folder.path, &mut path);
+                    path.extend_from_slice(name.to_bytes());
+                    looked.problems.push(SourceError::at(&path, READ_ATTRIBUTES, error));
                 }
             }
         }
-        Ok(())
+        looked
+    }
+
+    /// The same with so many threads.
+    fn look_at_all_at_once(&self, names: &[u8], found: &[Range<usize>], threads: usize) -> Items {
+        let mut parts = found.chunks(found.len().div_ceil(threads));
+        let own = parts.next().unwrap_or_default();
+        std::thread::scope(|scope| {
+            let begin = |part| {
+                let look = move || self.look_at_all(names, part);
+                (part, std::thread::Builder::new().spawn_scoped(scope, look))
+            };
+            let others: Vec<_> = parts.map(begin).collect();
+            let mut looked = self.look_at_all(names, own);
+            for (part, thread) in others {
+                let more = match thread {
+                    Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                    // There are no more threads to be had.
+                    Err(_) => self.look_at_all(names, part),
+                };
+                looked.items.extend(more.items);
+                looked.problems.extend(more.problems);
+            }
+            looked
+        })
     }
 
     /// The attributes of an item of the folder, and its `st_dev`.

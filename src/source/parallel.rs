@@ -173,7 +173,7 @@ impl Shared {
 
     /// What each listing thread does.
     fn work(&self) {
-        let mut scratch = Scratch::new();
+        let mut scratch = Scratch::new(1);
         while let Some(node) = self.take() {
             let listed = catch_unwind(AssertUnwindSafe(|| {
                 list(&self.policy, &self.roots, &node.folder, &mut scratch)
@@ -271,7 +271,7 @@ impl ParallelScan {
             stat: None,
             entering: None,
             deferring: None,
-            scratch: Scratch::new(),
+            scratch: Scratch::new(1),
         }
     }
 
@@ -281,7 +281,8 @@ impl ParallelScan {
 
     /// What looks after deferred folders.
     pub(crate) fn partial(&self) -> PartialScan {
-        PartialScan::new(Arc::clone(&self.shared.policy), Arc::clone(&self.shared.roots))
+        let (policy, roots) = (Arc::clone(&self.shared.policy), Arc::clone(&self.shared.roots));
+        PartialScan::new(policy, roots, self.threads.len())
     }
 
     pub(crate) fn next(&mut self) -> Option<Scanned<'_>> {

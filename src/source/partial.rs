@@ -45,8 +45,8 @@ impl Deferred {
 }
 
 impl PartialScan {
-    pub(super) fn new(policy: Arc<Policy>, roots: Arc<Roots>) -> Self {
-        Self { policy, roots, scratch: Scratch::new() }
+    pub(super) fn new(policy: Arc<Policy>, roots: Arc<Roots>, threads: usize) -> Self {
+        Self { policy, roots, scratch: Scratch::new(threads) }
     }
 
     /// Opens a folder for looks at single items. Ignore files that cannot be used are added to

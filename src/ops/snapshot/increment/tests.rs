@@ -216,6 +216,24 @@ fn what_is_write_once_is_taken_over_unseen() {
     assert_eq!(world.problems(), [""; 0]);
 }
 
+/// So many files that several threads ask for their attributes.
+#[test]
+fn a_large_folder_that_changed_is_looked_at_in_full() {
+    let world = World::new();
+    let name = |number: usize| format!("store/large/{:04}-{number}", number * 7919 % 3001);
+    (0..1500).for_each(|number| world.write(&name(number), &format!("{number}")));
+    world.take(world.write_once(&["store"]));
+    for number in (0..1500).step_by(300) {
+        fs::remove_file(world.path(&name(number))).unwrap();
+        world.write(&name(1500 + number), "new");
+    }
+    let last = world.take(world.write_once(&["store"]));
+    assert_eq!((last.full_scan_because.as_deref(), last.problems), (None, 0));
+    assert_eq!((last.new_entries, last.removed_entries), (5, 5));
+    assert_eq!(last.unseen_entries, 0, "all in it is looked at");
+    world.assert_equals_force(&last);
+}
+
 #[test]
 fn folders_are_compared_with_what_was_seen_of_them() {
     let world = World::new();
