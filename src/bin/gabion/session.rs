@@ -18,6 +18,10 @@ use crate::key_sources::{self, KeySource};
 use crate::process::private_files;
 use crate::{machine, process};
 
+/// Threads that read a source at least, unless the user says otherwise: with more of them a disk
+/// answers hardly faster, and each has blocks of its own in memory.
+const MIN_READERS: usize = 8;
+
 /// Options that every command understands
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Global options")]
@@ -57,7 +61,8 @@ pub(crate) struct Global {
     /// Show no progress bar
     #[arg(long, global = true)]
     no_progress: bool,
-    /// Threads that work at once [default: one for each processor]
+    /// Threads that work at once [default: one for each processor, and 8 at least where files of a
+    /// source are read]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 }
@@ -148,6 +153,12 @@ impl Session {
     /// Threads that work at once.
     pub(crate) fn threads(&self) -> usize {
         self.global.threads.map_or_else(machine::processors, usize::from)
+    }
+
+    /// Threads that read a source at once. Where the cache is cold they wait for the disk most of
+    /// the time, so there are more of them than the processors could keep busy.
+    pub(crate) fn readers(&self) -> usize {
+        self.global.threads.map_or_else(|| machine::processors().max(MIN_READERS), usize::from)
     }
 
     /// Whom the library tells what happens.

@@ -137,7 +137,7 @@ fn live(
         content: !args.quick,
         excludes: builder.build().map_err(|error| Failure::of(Exit::Usage, &error))?,
         one_file_system: args.one_file_system,
-        threads: session.threads(),
+        threads: session.readers(),
     };
     let mapping = LiveMapping::resolve(repository, old, path, &folder)?;
     Ok(diff_live(repository, old, &mapping, &options, each)?)

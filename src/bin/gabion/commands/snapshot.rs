@@ -211,7 +211,7 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
         dry_run,
         rate: None,
         compression: args.compression,
-        threads: session.threads(),
+        threads: session.readers(),
         interrupted,
     };
     let summary = snapshot(&opened.repository, options)?;

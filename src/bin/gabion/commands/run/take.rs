@@ -71,7 +71,7 @@ impl Run<'_> {
             clock: machine::now,
             own_patterns: sources::patterns_against_own(self.session, &job.paths)?,
             work: self.state.work_folder(&self.job.name, lock)?,
-            threads: self.session.threads(),
+            threads: self.session.readers(),
             dry_run: self.how.dry_run,
             watch_socket: machine::watch_socket(),
             full_scan: self.how.full_scan,
