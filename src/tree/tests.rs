@@ -115,10 +115,19 @@ fn pages_that_were_read_ahead_are_the_same_in_any_order_of_asking() {
 
 #[test]
 fn a_page_that_is_lost_is_an_error_where_it_is_asked_for_and_only_there() {
-    let (repository, map) = (repository(), many(5000));
-    let root = build(&repository, &map);
-    let Page::Upper(top) = PageReader::new(&repository).page(&root).unwrap() else { panic!() };
-    let ids: Vec<ChunkId> = top.children.iter().map(|child| child.id).collect();
+    let (repository, map) = (repository(), many(20_000));
+    let mut ids = vec![build(&repository, &map)];
+    // Keys decide how high the tree is.
+    let mut reader = PageReader::new(&repository);
+    while let Page::Upper(_) = reader.page(&ids[0]).unwrap() {
+        let pages = ids.iter().map(|id| reader.page(id).unwrap());
+        ids = pages
+            .flat_map(|page| match page {
+                Page::Upper(upper) => upper.children.iter().map(|child| child.id).collect(),
+                Page::Leaf(_) => Vec::new(),
+            })
+            .collect();
+    }
     assert!(ids.len() > 5);
     with_pages_ahead(&repository, |mut reader| {
         let lost = ChunkId([7; 32]);
