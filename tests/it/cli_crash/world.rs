@@ -143,7 +143,8 @@ impl World {
         );
         let words = ["-c".to_owned(), script, "sh".to_owned()].into_iter().chain(self.words(deed));
         let run = self.sandbox.program("sh", words).env("GABION", env!("CARGO_BIN_EXE_gabion"));
-        let output = run.run();
+        // Whoever panics is to say where.
+        let output = run.env("RUST_BACKTRACE", "1").run();
         let code = output.exit_code().filter(|code| *code < 128);
         let hit = output.text().trim() != "0";
         let text = fs::read_to_string(self.sandbox.path("out.txt")).unwrap();
