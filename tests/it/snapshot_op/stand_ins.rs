@@ -6,15 +6,18 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use gabion::ops::OpError;
 use gabion::ops::snapshot::{SnapshotSummary, StandIn};
 
 use super::{World, noise, write};
 
-/// Loose objects, a pack, and an index of it.
+/// Loose objects, a pack, an index of it, and a file that never changes.
 fn store() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("c")).unwrap();
+    write(folder.path().join("c/config.json"), b"{}");
     for number in 0..300 {
         let place = folder.path().join(format!("c/loose/{:02x}", number % 40));
         fs::create_dir_all(&place).unwrap();
@@ -27,6 +30,8 @@ fn store() -> tempfile::TempDir {
     write(folder.path().join("c/packs/0"), &noise(5 << 20, 77));
     write(folder.path().join("c/packs/0.lock"), b"");
     write(folder.path().join("c/packs.idx"), b"live");
+    // What is older than this when a walk begins is known to be unchanged by the next.
+    std::thread::sleep(Duration::from_millis(50));
     folder
 }
 
