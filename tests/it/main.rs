@@ -29,6 +29,7 @@ mod delta;
 mod every_file;
 mod forget_op;
 mod format_golden;
+mod last_resort;
 mod lost_content;
 mod model;
 mod old_repositories;
