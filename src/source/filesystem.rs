@@ -4,17 +4,39 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use super::Stat;
 use crate::format::entry::EntryKind;
+
+/// Who keeps inode numbers and times of a file system, and so what they prove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upkeep {
+    /// This kernel: an inode number names one file at a time, and every change sets ctime.
+    Kernel,
+    /// A server, a program or an image: NFS, SMB, FUSE, FAT, squashfs. Two files may have the same
+    /// number, and times may stand still.
+    Foreign,
+    /// The kernel makes contents up when they are read (`/proc`): size and times tell nothing.
+    MadeUp,
+}
 
 /// What is known about a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
     /// Stable identity, 0 when unknown.
     pub(crate) id: u64,
-    /// The kernel shows its own state there (`/proc`): nothing to keep.
-    pub(crate) pseudo: bool,
+    /// Who keeps inode numbers and times.
+    pub(crate) upkeep: Upkeep,
     /// A folder has two links and one more for each folder in it.
     pub(crate) counts_folders: bool,
+}
+
+impl Identity {
+    const UNKNOWN: Self = Self { id: 0, upkeep: Upkeep::Foreign, counts_folders: false };
+
+    /// Enters it into the attributes of an item of the file system.
+    pub(crate) fn describe(&self, stat: &mut Stat) {
+        (stat.filesystem, stat.upkeep) = (self.id, self.upkeep);
+    }
 }
 
 /// The identities found so far, by `st_dev`.
@@ -29,13 +51,14 @@ impl Filesystems {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&dev).copied()
     }
 
-    /// The identity of device `dev`, from memory or by asking about the item that
+    /// The identity of the file system of `stat`, from memory or by asking about the item that
     /// `opener(readable)` opens. It is asked for a readable handle only where that is harmless.
     #[cfg(target_os = "linux")]
-    pub(crate) fn identify<F>(&self, dev: u64, kind: EntryKind, opener: F) -> Identity
+    pub(crate) fn identify<F>(&self, stat: &Stat, opener: F) -> Identity
     where
         F: Fn(bool) -> std::io::Result<rustix::fd::OwnedFd>,
     {
+        let Stat { dev, kind, .. } = *stat;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(&identity) = known.get(&dev) {
             return identity;
@@ -44,24 +67,23 @@ impl Filesystems {
         let harmless = matches!(kind, EntryKind::Directory | EntryKind::File);
         let readable = if harmless { opener(true).ok() } else { None };
         let Some(fd) = readable.or_else(|| opener(false).ok()) else {
-            return Identity { id: 0, pseudo: false, counts_folders: false };
+            return Identity::UNKNOWN;
         };
         let identity = linux::ask(&fd, dev, kind);
         known.insert(dev, identity);
         identity
     }
 
-    /// The identity of device `dev`: without a way to ask for more, its number.
+    /// The identity of the file system of `stat`: without a way to ask for more, its number.
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn identify<F>(&self, dev: u64, _kind: EntryKind, _opener: F) -> Identity
+    pub(crate) fn identify<F>(&self, stat: &Stat, _opener: F) -> Identity
     where
         F: Fn(bool) -> std::io::Result<rustix::fd::OwnedFd>,
     {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        *known.entry(dev).or_insert_with(|| Identity {
-            id: identity_hash(&[&dev.to_le_bytes()]),
-            pseudo: false,
-            counts_folders: false,
+        *known.entry(stat.dev).or_insert_with(|| Identity {
+            id: identity_hash(&[&stat.dev.to_le_bytes()]),
+            ..Identity::UNKNOWN
         })
     }
 }
@@ -80,7 +102,8 @@ fn identity_hash(parts: &[&[u8]]) -> u64 {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use super::{EntryKind, Identity, identity_hash};
+    use super::{EntryKind, Identity, Upkeep, identity_hash};
+    use crate::source::mounted;
     use rustix::fd::OwnedFd;
     use rustix::ioctl::{Getter, Opcode, ioctl, opcode};
 
@@ -90,6 +113,37 @@ mod linux {
     /// Type numbers of file systems that count a folder's folders in its links: those of ext, xfs
     /// and tmpfs. (Where ext has too many to count, it says 1.)
     const COUNTS_FOLDERS: [u64; 3] = [0xef53, 0x5846_5342, 0x0102_1994];
+
+    /// Type numbers of file systems of which this kernel keeps inode numbers and times itself.
+    const KERNEL: [u64; 16] = [
+        0xef53,      // ext2, ext3, ext4
+        0x5846_5342, // xfs
+        0x9123_683e, // btrfs
+        0x0102_1994, // tmpfs
+        0xf2f5_2010, // f2fs
+        0x2fc1_2fc1, // zfs
+        0xca45_1a4e, // bcachefs
+        0x794c_7630, // overlay
+        0x8584_58f6, // ramfs
+        0x3153_464a, // jfs
+        0x5265_4973, // reiserfs
+        0x3434,      // nilfs2
+        0x2405_1905, // ubifs
+        0x7366_746e, // ntfs3
+        0x7461_636f, // ocfs2
+        0x0116_1970, // gfs2
+    ];
+
+    /// Type numbers of file systems that are made as a whole, often with the same times in all of
+    /// them: which image it is shows in nothing that is in it.
+    const IMAGES: [u64; 6] = [
+        0x7371_7368, // squashfs
+        0x9660,      // iso9660
+        0xe0f5_e1e2, // erofs
+        0x28cd_3d45, // cramfs
+        0x7275,      // romfs
+        0x1501_3346, // udf
+    ];
 
     /// Type numbers of file systems that only show the kernel's own state.
     const PSEUDO: [u64; 22] = [
@@ -143,17 +197,29 @@ mod linux {
         // mistaken for the overlay's; folders always show the overlay's own.
         let layer: &[u8] =
             if kind_of_fs == OVERLAY && kind != EntryKind::Directory { &device } else { &[] };
-        let id = match uuid(fd) {
+        let upkeep = if PSEUDO.contains(&kind_of_fs) {
+            Upkeep::MadeUp
+        } else if KERNEL.contains(&kind_of_fs) {
+            Upkeep::Kernel
+        } else {
+            Upkeep::Foreign
+        };
+        let id = match uuid(fd).filter(|_| !IMAGES.contains(&kind_of_fs)) {
             // The subvolumes of a btrfs share the UUID but number their inodes independently.
             Some(uuid) if kind_of_fs == BTRFS => {
                 identity_hash(&[&number, &uuid.bytes, &fsid, layer])
             }
             Some(uuid) => identity_hash(&[&number, &uuid.bytes, layer]),
+            None if upkeep == Upkeep::Foreign => {
+                mounted::origin(fd, dev, kind_of_fs).map_or(0, |origin| {
+                    let parts: Vec<&[u8]> = origin.iter().map(|part| &part[..]).collect();
+                    identity_hash(&[&[&number[..], &fsid[..]], &parts[..]].concat())
+                })
+            }
             None if fsid == [0; 8] && layer.is_empty() => 0,
             None => identity_hash(&[&number, &fsid, layer]),
         };
-        let pseudo = PSEUDO.contains(&kind_of_fs);
-        Identity { id, pseudo, counts_folders: COUNTS_FOLDERS.contains(&kind_of_fs) }
+        Identity { id, upkeep, counts_folders: COUNTS_FOLDERS.contains(&kind_of_fs) }
     }
 
     /// Type number and id of the file system; zeros when the kernel does not say.

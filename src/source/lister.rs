@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RawDir, StatxFlags, openat, statx};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::exclude::{FolderRules, FolderView};
-use super::filesystem::Identity;
+use super::filesystem::{Identity, Upkeep};
 use super::open::Roots;
 use super::parallel::Node;
 use super::plan::{Fate, Folder, Item, Policy, READ_ATTRIBUTES, READ_FOLDER};
@@ -59,7 +59,6 @@ pub(crate) enum Step {
 struct Listed {
     name_at: usize,
     name_len: usize,
-    dev: u64,
     stat: Stat,
     step: Step,
 }
@@ -216,10 +215,10 @@ impl Job<'_> {
         for range in found {
             let Ok(name) = CStr::from_bytes_with_nul(&names[range.clone()]) else { continue };
             match self.look_at(name) {
-                Ok((stat, dev)) => {
+                Ok(stat) => {
                     let (name_at, name_len) = (range.start, range.len() - 1);
                     let step = Step::Keep;
-                    looked.items.push(Listed { name_at, name_len, dev, stat, step });
+                    looked.items.push(Listed { name_at, name_len, stat, step });
                 }
                 // Deleted since the kernel gave the name.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -258,19 +257,19 @@ impl Job<'_> {
         })
     }
 
-    /// The attributes of an item of the folder, and its `st_dev`.
-    pub(super) fn look_at(&self, name: &CStr) -> io::Result<(Stat, u64)> {
-        let (mut stat, dev) = stat_at(self.dir, name)?;
-        stat.filesystem = if dev == self.folder.dev {
-            self.folder.filesystem
+    /// The attributes of an item of the folder.
+    pub(super) fn look_at(&self, name: &CStr) -> io::Result<Stat> {
+        let mut stat = stat_at(self.dir, name)?;
+        if stat.dev == self.folder.dev {
+            (stat.filesystem, stat.upkeep) = (self.folder.filesystem, self.folder.upkeep);
         } else {
-            self.identify(dev, stat.kind, name).id
-        };
-        Ok((stat, dev))
+            self.identify(&stat, name).describe(&mut stat);
+        }
+        Ok(stat)
     }
 
-    fn identify(&self, dev: u64, kind: EntryKind, name: &CStr) -> Identity {
-        self.roots.filesystems.identify(dev, kind, |readable| {
+    fn identify(&self, stat: &Stat, name: &CStr) -> Identity {
+        self.roots.filesystems.identify(stat, |readable| {
             let access = if readable { OFlags::RDONLY | OFlags::NONBLOCK } else { OFlags::PATH };
             let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             Ok(retry_on_intr(|| openat(self.dir, name, flags, Mode::empty()))?)
@@ -284,12 +283,8 @@ impl Job<'_> {
         path: &[u8],
         name_at: usize,
         stat: &Stat,
-        dev: u64,
     ) -> Fate {
-        // Known by now: the attributes carry the identity of the file system.
-        let pseudo = dev != self.folder.dev
-            && self.roots.filesystems.known(dev).is_some_and(|known| known.pseudo);
-        self.policy.judge(self.folder, rules, &Item { path, name_at, stat, dev, pseudo })
+        self.policy.judge(self.folder, rules, &Item { path, name_at, stat })
     }
 
     fn judge_items(&self, scratch: &mut Scratch, listing: &mut Listing) {
@@ -307,7 +302,7 @@ impl Job<'_> {
             };
             path.truncate(name_at);
             path.extend_from_slice(&listing.names[item.name_at..item.name_at + item.name_len]);
-            let fate = self.judge(&rules, path, name_at, &item.stat, item.dev);
+            let fate = self.judge(&rules, path, name_at, &item.stat);
             item.step = match fate {
                 Fate::Keep => Step::Keep,
                 Fate::Excluded => Step::Excluded,
@@ -352,17 +347,18 @@ pub(super) fn read_start_at(dir: BorrowedFd<'_>, name: &str, limit: usize) -> io
 }
 
 /// The attributes of the item `name` in `dir`, or of `dir` itself when the name is empty, with
-/// the identity of the file system left open, and its `st_dev`.
-pub(crate) fn stat_at(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(Stat, u64)> {
+/// the identity of the file system left open.
+pub(crate) fn stat_at(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<Stat> {
     let own = if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::empty() };
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | own;
-    let found = statx(dir, name, flags, StatxFlags::BASIC_STATS)?;
+    let found = statx(dir, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
     let Some(kind) = kind_of_mode(u32::from(found.stx_mode)) else {
         return Err(io::Error::from(io::ErrorKind::Unsupported));
     };
     let has_device = matches!(kind, EntryKind::CharDevice | EntryKind::BlockDevice);
     let device = rustix::fs::makedev(found.stx_rdev_major, found.stx_rdev_minor);
-    let stat = Stat {
+    // Where the file system keeps no time of creation the kernel leaves zeros.
+    Ok(Stat {
         kind,
         mode: permission_bits(u32::from(found.stx_mode)),
         uid: found.stx_uid,
@@ -375,8 +371,10 @@ pub(crate) fn stat_at(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(Stat, u64
         size: if kind == EntryKind::File { found.stx_size } else { 0 },
         device: if has_device { device } else { 0 },
         blocks_512: found.stx_blocks,
-    };
-    Ok((stat, rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor)))
+        dev: rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor),
+        born: time(found.stx_btime.tv_sec, found.stx_btime.tv_nsec),
+        upkeep: Upkeep::Foreign,
+    })
 }
 
 fn time(seconds: i64, nanos: u32) -> Timestamp {

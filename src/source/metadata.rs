@@ -2,6 +2,7 @@
 //! link, the names of the owners.
 
 use std::collections::HashMap;
+use std::io;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd as _;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
@@ -17,6 +18,7 @@ use super::open::Roots;
 use super::{SourceError, Stat};
 use crate::format::entry::{EntryKind, Metadata, Owner, Xattr};
 
+const FIND: &str = "find";
 const READ_TARGET: &str = "read the target of the link";
 const LIST_XATTRS: &str = "list the extended attributes of";
 const READ_XATTR: &str = "read an extended attribute of";
@@ -62,21 +64,64 @@ pub fn read_metadata(
     stat: &Stat,
     owners: &OwnerNames,
 ) -> Result<(Metadata, Vec<SourceError>), SourceError> {
-    let (target, (xattrs, problems)) = target_and_xattrs(roots, path, stat.kind)?;
-    Ok((assemble(stat, owners, xattrs, target), problems))
+    let (_, metadata, problems) = read_current(roots, path, stat, owners)?;
+    Ok((metadata, problems))
+}
+
+/// How often an item that changes under the reader is looked at again.
+const LOOKS: usize = 3;
+
+/// The same, with the attributes that the item has when all else is read: those of the scan may be
+/// of an item that had the name before. Of a directory whose contents were listed meanwhile, the
+/// times and links stay those of the scan: what came later must show as a change.
+///
+/// # Errors
+/// When the item is gone or of another kind, or a link's target cannot be read.
+pub(crate) fn read_current(
+    roots: &Roots,
+    path: &[u8],
+    scanned: &Stat,
+    owners: &OwnerNames,
+) -> Result<(Stat, Metadata, Vec<SourceError>), SourceError> {
+    let mut looks = 1;
+    loop {
+        let (before, target, (xattrs, problems), after) = target_and_xattrs(roots, path, scanned)?;
+        if before.kind != scanned.kind {
+            let replaced = io::Error::from(io::ErrorKind::NotFound);
+            return Err(SourceError::at(path, FIND, replaced));
+        }
+        if !after.is_same_state(&before) && looks < LOOKS {
+            looks += 1;
+            continue;
+        }
+        let mut shown = after;
+        if after.kind == EntryKind::Directory {
+            let Stat { inode, filesystem, mtime, ctime, links, .. } = *scanned;
+            shown = Stat { inode, filesystem, mtime, ctime, links, ..after };
+        }
+        return Ok((after, assemble(&shown, owners, xattrs, target), problems));
+    }
 }
 
 type Xattrs = (Arc<[Xattr]>, Vec<SourceError>);
 
+/// An item between two looks at it: target and extended attributes.
+type Looked = (Stat, Box<[u8]>, Xattrs, Stat);
+
 /// Target and extended attributes, both from one handle that needs no right to read, has no
 /// effect on devices and pipes, and stays with the item whatever is renamed meanwhile.
 #[cfg(target_os = "linux")]
-fn target_and_xattrs(
-    roots: &Roots,
-    path: &[u8],
-    kind: EntryKind,
-) -> Result<(Box<[u8]>, Xattrs), SourceError> {
+fn target_and_xattrs(roots: &Roots, path: &[u8], scanned: &Stat) -> Result<Looked, SourceError> {
     let handle = roots.open_handle(path)?;
+    let look = || {
+        let stat = roots.stat_of(handle.as_fd());
+        stat.map_err(|error| SourceError::at(path, super::plan::READ_ATTRIBUTES, error))
+    };
+    let before = look()?;
+    let kind = before.kind;
+    if kind != scanned.kind {
+        return Ok((before, Box::default(), (Arc::clone(&NO_XATTRS), Vec::new()), before));
+    }
     let target = match kind {
         // Grows its buffer until the target fits.
         EntryKind::Symlink => rustix::fs::readlinkat(&handle, "", Vec::new())
@@ -96,19 +141,16 @@ fn target_and_xattrs(
         }
         _ => xattrs_by(path, &by_name),
     };
-    Ok((target, xattrs))
+    Ok((before, target, xattrs, look()?))
 }
 
-/// Target and extended attributes; elsewhere than on Linux only files and folders have such.
+/// Target and extended attributes; elsewhere than on Linux only files and folders have such, and
+/// the attributes stay those of the scan.
 #[cfg(not(target_os = "linux"))]
-fn target_and_xattrs(
-    roots: &Roots,
-    path: &[u8],
-    kind: EntryKind,
-) -> Result<(Box<[u8]>, Xattrs), SourceError> {
+fn target_and_xattrs(roots: &Roots, path: &[u8], scanned: &Stat) -> Result<Looked, SourceError> {
     use std::os::unix::ffi::OsStringExt as _;
     let none = (Arc::clone(&NO_XATTRS), Vec::new());
-    Ok(match kind {
+    let (target, xattrs) = match scanned.kind {
         EntryKind::Symlink => {
             let target = std::fs::read_link(super::absolute(path))
                 .map_err(|e| SourceError::at(path, READ_TARGET, e))?;
@@ -121,23 +163,19 @@ fn target_and_xattrs(
             (Box::default(), xattrs_by(path, &OpenXattrs(roots.open_file(path)?.as_fd())))
         }
         _ => (Box::default(), none),
-    })
+    };
+    Ok((*scanned, target, xattrs, *scanned))
 }
 
-/// The whole metadata of a regular file or folder that is open for reading.
-pub fn read_open_metadata(
-    fd: BorrowedFd<'_>,
-    path: &[u8],
-    stat: &Stat,
-    owners: &OwnerNames,
-) -> (Metadata, Vec<SourceError>) {
-    let (xattrs, problems) = xattrs_by(path, &OpenXattrs(fd));
-    (assemble(stat, owners, xattrs, Box::default()), problems)
+/// The whole metadata of a file whose extended attributes were read while it was in the state of
+/// `stat`.
+pub(crate) fn file_metadata(stat: &Stat, xattrs: Arc<[Xattr]>, owners: &OwnerNames) -> Metadata {
+    assemble(stat, owners, xattrs, Box::default())
 }
 
 /// The extended attributes of a file or folder that is open for reading, sorted by name, and
 /// which of them could not be read. `path` is for the problems.
-pub fn read_file_xattrs(fd: BorrowedFd<'_>, path: &[u8]) -> Xattrs {
+pub fn read_file_xattrs(fd: BorrowedFd<'_>, path: &[u8]) -> (Arc<[Xattr]>, Vec<SourceError>) {
     xattrs_by(path, &OpenXattrs(fd))
 }
 

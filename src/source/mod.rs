@@ -6,6 +6,8 @@ mod filesystem;
 pub(crate) mod lister;
 pub mod live;
 pub mod metadata;
+#[cfg(target_os = "linux")]
+mod mounted;
 pub mod open;
 #[cfg(target_os = "linux")]
 mod parallel;
@@ -27,6 +29,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::format::entry::{EntryKind, Timestamp};
+pub use filesystem::Upkeep;
 
 /// What one system call tells about an item of the source: enough to see whether it changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +58,13 @@ pub struct Stat {
     pub device: u64,
     /// Space that the item takes up, in units of 512 bytes.
     pub blocks_512: u64,
+    /// `st_dev`: which of the mounted file systems it lies on. Two of them may have the same
+    /// identity (`filesystem`), never the same number here. Not stored.
+    pub dev: u64,
+    /// When the inode was created, if the file system keeps that; else the epoch. Not stored.
+    pub born: Timestamp,
+    /// Who keeps inode numbers and times. Not stored.
+    pub upkeep: Upkeep,
 }
 
 impl Stat {
@@ -64,8 +74,23 @@ impl Stat {
         self.kind == EntryKind::File && self.blocks_512.saturating_mul(512) < self.size
     }
 
+    /// Whether `other` is the same file system object, as far as one look at each can tell.
+    pub(crate) fn is_same_inode(&self, other: &Self) -> bool {
+        self.dev == other.dev && self.inode == other.inode && self.born == other.born
+    }
+
+    /// Whether `other` is the same file in the same state: not changed in between, and not
+    /// replaced by a file that got the same inode number.
+    pub(crate) fn is_same_state(&self, other: &Self) -> bool {
+        self.is_same_inode(other)
+            && self.kind == other.kind
+            && self.size == other.size
+            && self.mtime == other.mtime
+            && self.ctime == other.ctime
+    }
+
     /// The same facts from the standard library's form; `None` for a kind no system here has.
-    fn from_metadata(metadata: &std::fs::Metadata, filesystem: u64) -> Option<Self> {
+    fn from_metadata(metadata: &std::fs::Metadata) -> Option<Self> {
         let kind = kind_of_mode(metadata.mode())?;
         let device = matches!(kind, EntryKind::CharDevice | EntryKind::BlockDevice);
         Some(Self {
@@ -76,12 +101,38 @@ impl Stat {
             mtime: timestamp(metadata.mtime(), metadata.mtime_nsec()),
             ctime: timestamp(metadata.ctime(), metadata.ctime_nsec()),
             inode: metadata.ino(),
-            filesystem,
+            filesystem: 0,
             links: u32::try_from(metadata.nlink()).unwrap_or(u32::MAX),
             size: if kind == EntryKind::File { metadata.size() } else { 0 },
             device: if device { metadata.rdev() } else { 0 },
             blocks_512: metadata.blocks(),
+            dev: metadata.dev(),
+            born: metadata.created().map_or_else(|_| Timestamp::default(), system_time),
+            upkeep: Upkeep::Foreign,
         })
+    }
+}
+
+/// A file on a disk of this machine.
+#[cfg(test)]
+pub(crate) fn test_stat() -> Stat {
+    let at = |seconds| Timestamp { seconds, nanos: 0 };
+    Stat {
+        kind: EntryKind::File,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        mtime: at(100),
+        ctime: at(200),
+        inode: 7,
+        filesystem: 9,
+        links: 1,
+        size: 5,
+        device: 0,
+        blocks_512: 8,
+        dev: 3,
+        born: at(50),
+        upkeep: Upkeep::Kernel,
     }
 }
 
@@ -91,6 +142,13 @@ fn read_start(file: std::fs::File, limit: usize) -> io::Result<Vec<u8>> {
     let mut start = Vec::new();
     file.take(u64::try_from(limit).unwrap_or(u64::MAX)).read_to_end(&mut start)?;
     Ok(start)
+}
+
+/// A time after the epoch from the standard library's form; files are not created before it.
+pub(crate) fn system_time(time: std::time::SystemTime) -> Timestamp {
+    let Ok(since) = time.duration_since(std::time::UNIX_EPOCH) else { return Timestamp::default() };
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    Timestamp { seconds, nanos: since.subsec_nanos() }
 }
 
 fn timestamp(seconds: i64, nanos: i64) -> Timestamp {

@@ -275,9 +275,8 @@ impl Roots {
     pub fn stat_of(&self, fd: BorrowedFd<'_>) -> io::Result<Stat> {
         #[cfg(target_os = "linux")]
         {
-            let (mut stat, dev) = super::lister::stat_at(fd, c"")?;
-            let open = |_| fd.try_clone_to_owned();
-            stat.filesystem = self.filesystems.identify(dev, stat.kind, open).id;
+            let mut stat = super::lister::stat_at(fd, c"")?;
+            self.filesystems.identify(&stat, |_| fd.try_clone_to_owned()).describe(&mut stat);
             Ok(stat)
         }
         #[cfg(not(target_os = "linux"))]
@@ -293,10 +292,9 @@ impl Roots {
         metadata: &std::fs::Metadata,
         open: impl Fn(bool) -> io::Result<OwnedFd>,
     ) -> io::Result<Stat> {
-        use std::os::unix::fs::MetadataExt as _;
         let unknown = || io::Error::from(io::ErrorKind::Unsupported);
-        let mut stat = Stat::from_metadata(metadata, 0).ok_or_else(unknown)?;
-        stat.filesystem = self.filesystems.identify(metadata.dev(), stat.kind, open).id;
+        let mut stat = Stat::from_metadata(metadata).ok_or_else(unknown)?;
+        self.filesystems.identify(&stat, open).describe(&mut stat);
         Ok(stat)
     }
 }

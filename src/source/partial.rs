@@ -67,17 +67,16 @@ impl PartialScan {
     }
 
     /// The attributes of an item of the folder.
-    pub(crate) fn look_at(&self, folder: &OpenFolder, name: &[u8]) -> io::Result<Looked> {
+    pub(crate) fn look_at(&self, folder: &OpenFolder, name: &[u8]) -> io::Result<Stat> {
         let name = CString::new(name).map_err(io::Error::other)?;
-        let (stat, dev) = self.job(&folder.folder, &folder.dir).look_at(&name)?;
-        Ok(Looked { stat, dev })
+        self.job(&folder.folder, &folder.dir).look_at(&name)
     }
 
     /// What becomes of an item of the folder, whose whole path is `path`.
-    pub(crate) fn judge(&self, folder: &OpenFolder, path: &[u8], item: &Looked) -> Fate {
+    pub(crate) fn judge(&self, folder: &OpenFolder, path: &[u8], stat: &Stat) -> Fate {
         let name_at = path.len() - crate::format::path::name(path).len();
         let job = self.job(&folder.folder, &folder.dir);
-        job.judge(&folder.rules, path, name_at, &item.stat, item.dev)
+        job.judge(&folder.rules, path, name_at, stat)
     }
 
     /// Lists one folder, with the attributes of all that is in it.
@@ -92,20 +91,13 @@ impl PartialScan {
     }
 }
 
-/// An item that was looked at.
-pub(crate) struct Looked {
-    /// Its attributes.
-    pub(crate) stat: Stat,
-    dev: u64,
-}
-
 /// The folder as the excludes see it.
 struct View<'a>(&'a Job<'a>);
 
 impl FolderView for View<'_> {
     fn kind_of(&self, name: &[u8]) -> Option<EntryKind> {
         let name = CString::new(name).ok()?;
-        self.0.look_at(&name).ok().map(|(stat, _)| stat.kind)
+        self.0.look_at(&name).ok().map(|stat| stat.kind)
     }
 
     fn read_start(&self, name: &str, limit: usize) -> io::Result<Vec<u8>> {

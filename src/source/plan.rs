@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::exclude::FolderRules;
 use super::open::{RootHandle, Roots, all_roots};
 use super::scan::ScanOptions;
-use super::{SourceError, Stat, absolute, compare_paths, is_at_or_below};
+use super::{SourceError, Stat, Upkeep, absolute, compare_paths, is_at_or_below};
 use crate::format::entry::EntryKind;
 
 /// A folder to be listed.
@@ -27,6 +27,8 @@ pub(crate) struct Folder {
     pub(crate) root_dev: u64,
     /// Identity of the folder's file system.
     pub(crate) filesystem: u64,
+    /// Who keeps inode numbers and times there.
+    pub(crate) upkeep: Upkeep,
     /// The folder is left out, but a named root lies below it: only the way there is kept.
     pub(crate) only_named: bool,
 }
@@ -57,9 +59,6 @@ pub(crate) struct Item<'a> {
     /// Where its name begins.
     pub(crate) name_at: usize,
     pub(crate) stat: &'a Stat,
-    pub(crate) dev: u64,
-    /// It lies on a file system that the kernel makes up.
-    pub(crate) pseudo: bool,
 }
 
 /// The fixed choices of a scan.
@@ -116,22 +115,25 @@ impl Policy {
         if !is_folder {
             return Fate::Keep;
         }
-        let elsewhere = self.one_file_system && item.dev != folder.root_dev;
-        let barred = folder.only_named || elsewhere || (item.pseudo && item.dev != folder.dev);
+        let dev = item.stat.dev;
+        let elsewhere = self.one_file_system && dev != folder.root_dev;
+        let made_up = item.stat.upkeep == Upkeep::MadeUp && dev != folder.dev;
+        let barred = folder.only_named || elsewhere || made_up;
         let mut inner = Folder {
             path: item.path.into(),
             handle: Arc::clone(&folder.handle),
             rel_at: folder.rel_at,
             rules: rules.clone(),
-            dev: item.dev,
+            dev,
             root_dev: folder.root_dev,
             filesystem: item.stat.filesystem,
+            upkeep: item.stat.upkeep,
             only_named: false,
         };
         match named {
             // Outside of what the outer root takes in, a named root stands for itself.
             Some(own_rules) if barred => {
-                inner.root_dev = item.dev;
+                inner.root_dev = dev;
                 inner.rules = own_rules.clone();
             }
             None if (barred || excluded) && leads => inner.only_named = true,
@@ -191,9 +193,10 @@ impl Plan {
                     handle: Arc::clone(handle),
                     rel_at: if path.is_empty() { 0 } else { path.len() + 1 },
                     rules: options.excludes.for_root(path)?,
-                    dev: device_of(&metadata),
-                    root_dev: device_of(&metadata),
+                    dev: stat.dev,
+                    root_dev: stat.dev,
                     filesystem: stat.filesystem,
+                    upkeep: stat.upkeep,
                     only_named: false,
                 })),
                 _ => None,
@@ -232,8 +235,4 @@ fn look_at(path: &[u8], follow: bool) -> Result<std::fs::Metadata, SourceError> 
         if follow { path.metadata() } else { path.symlink_metadata() }
     };
     look(&path_buf).map_err(|e| SourceError::at(path, READ_ATTRIBUTES, e))
-}
-
-fn device_of(metadata: &std::fs::Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::dev(metadata)
 }

@@ -119,9 +119,9 @@ impl PortableScan {
         self.path = path.strip_prefix(b"/").unwrap_or(path).to_vec();
         let seen = entry.metadata().map_err(io::Error::from).and_then(|metadata| {
             let open = |readable: bool| self.open(metadata.is_dir() && readable);
-            Ok((self.roots.stat_from(&metadata, open)?, metadata.dev()))
+            self.roots.stat_from(&metadata, open)
         });
-        let (stat, dev) = match seen {
+        let stat = match seen {
             Ok(seen) => seen,
             Err(error) => {
                 skip_if(entry.file_type().is_dir(), &mut self.walk);
@@ -131,14 +131,8 @@ impl PortableScan {
             }
         };
         let (folder, rules) = self.folders.last()?;
-        let known = self.roots.filesystems.known(dev);
-        let item = Item {
-            path: &self.path,
-            name_at: self.path.len() - entry.file_name().len(),
-            stat: &stat,
-            dev,
-            pseudo: known.is_some_and(|known| known.pseudo),
-        };
+        let name_at = self.path.len() - entry.file_name().len();
+        let item = Item { path: &self.path, name_at, stat: &stat };
         let fate = self.policy.judge(folder, rules, &item);
         skip_if(entry.file_type().is_dir() && !matches!(fate, Fate::Enter(_)), &mut self.walk);
         match fate {

@@ -11,7 +11,7 @@ use crate::repo::{Repository, RepositoryError, Worker};
 use super::{OldContent, PageReader};
 
 /// Items that may sit in the entry itself.
-const MAX_IN_ENTRY: usize = 16;
+pub(crate) const MAX_IN_ENTRY: usize = 16;
 /// A content page is cut at the latest when it is so many times longer than on average.
 const FORCED_CUT: usize = 8;
 /// Most bases of a page.

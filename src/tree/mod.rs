@@ -16,6 +16,7 @@ mod reach;
 
 pub use ahead::with_pages_ahead;
 pub use builder::{TreeBuilder, TreeTotals, begins_page};
+pub(crate) use content::MAX_IN_ENTRY;
 pub use content::{ContentItems, ContentWriter};
 pub use cursor::{Cursor, LeafPage, Node};
 pub use diff::{Change, Diff};

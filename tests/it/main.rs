@@ -32,6 +32,8 @@ mod format_golden;
 mod last_resort;
 mod lost_content;
 mod model;
+#[cfg(target_os = "linux")]
+mod odd_sources;
 mod old_repositories;
 mod parity;
 mod power_cuts;

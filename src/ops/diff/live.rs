@@ -8,15 +8,15 @@ use super::live_batch::{Batch, Doubt, Found};
 use super::live_side::{LiveItem, LiveSide, without_slash};
 use super::{Aspect, Aspects, Change, DiffItem, DiffSummary};
 use crate::event::{Event, Problem};
-use crate::format::entry::{Content, Entry, EntryKind, Metadata};
+use crate::format::entry::{Content, Entry, EntryKind, Metadata, Timestamp};
 use crate::format::path;
 use crate::format::snapshot::Snapshot;
 use crate::ops::OpError;
 use crate::ops::list::{next_within, seek_existing};
 use crate::repo::Repository;
-use crate::source::SourceError;
 use crate::source::exclude::Excludes;
 use crate::source::metadata::{OwnerNames, read_metadata};
+use crate::source::{SourceError, Stat};
 use crate::tree::PageReader;
 
 /// Which part of a snapshot is compared with which folder.
@@ -288,7 +288,7 @@ impl Comparison<'_> {
         if are_files && other_size {
             aspects.insert(Aspect::Content);
         }
-        if !aspects.contains(Aspect::Kind) && !self.links.fit(&stored, &meta) {
+        if !aspects.contains(Aspect::Kind) && !self.links.fit(&stored, &meta, &item.stat) {
             aspects.insert(Aspect::Links);
         }
         let verdict = if are_files && doubtful && !other_size && meta.size > 0 {
@@ -302,8 +302,10 @@ impl Comparison<'_> {
     }
 }
 
-/// File system and inode.
-type FileKey = (u64, u64);
+/// Which file it is: file system and inode number, and what tells two files with the same apart. Of
+/// a live one the file system is the mounted one; of a stored one, its identity, which another file
+/// system of the same snapshot may share.
+type FileKey = (u64, u64, u64, [Timestamp; 2]);
 
 /// Which stored file is which live one, for files with several hard links. A file is kept only
 /// until all of its links were seen.
@@ -315,13 +317,16 @@ struct LinkGroups {
 
 impl LinkGroups {
     /// Whether a pair at one path goes with the pairs seen before.
-    fn fit(&mut self, stored: &Metadata, live: &Metadata) -> bool {
+    fn fit(&mut self, stored: &Metadata, live: &Metadata, found: &Stat) -> bool {
         if stored.kind == EntryKind::Directory || stored.links.max(live.links) < 2 {
             return true;
         }
-        let key = |meta: &Metadata| (meta.filesystem, meta.inode);
-        let forward = pair(&mut self.live_of, key(stored), key(live), stored.links);
-        let back = pair(&mut self.stored_of, key(live), key(stored), live.links);
+        let key = |filesystem: u64, meta: &Metadata| {
+            (filesystem, meta.inode, meta.size, [meta.mtime, meta.ctime])
+        };
+        let (old, new) = (key(stored.filesystem, stored), key(found.dev, live));
+        let forward = pair(&mut self.live_of, old, new, stored.links);
+        let back = pair(&mut self.stored_of, new, old, live.links);
         forward && back
     }
 }

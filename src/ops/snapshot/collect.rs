@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use super::pipeline::{Message, Shared, Slot, wait};
+use super::links::{MAX_LINKS, Role};
+use super::pipeline::{Message, Read, ReadJob, Shared, Slot, wait};
+use super::read::read_item;
 use crate::event::Event;
 use crate::format::entry::{Content, Entry, EntryKind};
 use crate::format::path;
 use crate::id::ChunkId;
 use crate::ops::OpError;
 use crate::repo::{RepositoryError, Sealed, Writer};
-use crate::tree::{ContentWriter, LeafPage, TreeBuilder, TreeTotals};
+use crate::tree::{ContentWriter, LeafPage, MAX_IN_ENTRY, TreeBuilder, TreeTotals};
 
 /// Stored bytes after which a checkpoint is worth its few fsyncs.
 const CHECKPOINT_BYTES: u64 = 512 << 20;
@@ -27,6 +29,13 @@ pub(super) struct Collected {
     pub(super) segment: Option<Sealed>,
 }
 
+/// The content of a file with several names.
+struct FirstName {
+    content: Content,
+    size: u64,
+    names_left: u32,
+}
+
 pub(super) struct Collector<'a> {
     shared: &'a Arc<Shared>,
     writer: &'a Writer,
@@ -36,8 +45,8 @@ pub(super) struct Collector<'a> {
     streams: BTreeMap<Box<[u8]>, Entry>,
     /// All of them, for a walk that begins anew.
     all_streams: BTreeMap<Box<[u8]>, Entry>,
-    /// Contents of files with several names, until all names came by.
-    links: HashMap<(u64, u64), (Content, u64, bool, u32)>,
+    /// Contents of files with several names, until all names came by. At most [`MAX_LINKS`].
+    links: HashMap<u64, FirstName>,
     stored_at_checkpoint: u64,
     on_checkpoint: &'a mut OnCheckpoint<'a>,
 }
@@ -113,8 +122,8 @@ impl<'a> Collector<'a> {
                             self.builder.push_page(&page, height)?;
                         }
                         Slot::Read => {
-                            if let Some(entry) = results.next().flatten() {
-                                self.push_read(entry)?;
+                            if let Some(read) = results.next().flatten() {
+                                self.push_read(read)?;
                             }
                         }
                     }
@@ -133,14 +142,17 @@ impl<'a> Collector<'a> {
                 let hole = crate::format::entry::ContentItem::Hole { len };
                 self.content.push(self.builder.worker(), hole)?;
             }
-            Message::End(mut entry) => {
-                entry.content = std::mem::take(&mut self.content).finish(self.builder.worker())?;
-                self.shared.observer.event(Event::Progress { items: 1, bytes: 0 });
+            Message::End(mut read) => {
+                read.entry.content = self.end_of_content()?;
+                self.push_read(*read)?;
+            }
+            Message::EndAlone(mut entry) => {
+                entry.content = self.end_of_content()?;
                 if entry.meta.kind == EntryKind::Stream {
                     self.all_streams.insert(entry.path.clone(), (*entry).clone());
                     self.streams.insert(entry.path.clone(), *entry);
                 } else {
-                    self.push_read(*entry)?;
+                    self.push(*entry)?;
                 }
             }
             // Whoever waits may have given up.
@@ -155,33 +167,51 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
-    /// Adds an entry that was read; further names of a file get the content of the first.
-    fn push_read(&mut self, mut entry: Entry) -> Result<(), RepositoryError> {
-        self.shared.doubt_unsettled(&entry.path, &entry.meta);
-        if entry.meta.kind == EntryKind::File && entry.meta.links > 1 {
-            let key = (entry.meta.filesystem, entry.meta.inode);
-            match self.links.get_mut(&key) {
-                Some((content, size, unsettled, names_left)) => {
-                    entry.content = content.clone();
-                    entry.meta.size = *size;
-                    entry.meta.unsettled = *unsettled;
-                    *names_left = names_left.saturating_sub(1);
-                    if *names_left == 0 {
-                        self.links.remove(&key);
-                    }
-                }
-                None if entry.content == Content::Empty && entry.meta.size > 0 => {
-                    let what = "another name of this file could not be read".to_owned();
-                    self.shared.problem(&entry.path, what);
-                    return Ok(());
-                }
-                None => {
-                    let (size, unsettled) = (entry.meta.size, entry.meta.unsettled);
-                    let known = (entry.content.clone(), size, unsettled, entry.meta.links - 1);
-                    self.links.insert(key, known);
+    fn end_of_content(&mut self) -> Result<Content, RepositoryError> {
+        self.shared.observer.event(Event::Progress { items: 1, bytes: 0 });
+        std::mem::take(&mut self.content).finish(self.builder.worker())
+    }
+
+    /// Adds an item that was read. Further names of a file get the content of the first; where that
+    /// could not be used, the name is read itself.
+    fn push_read(&mut self, read: Read) -> Result<(), RepositoryError> {
+        let Read { mut entry, role, stat } = read;
+        if let Content::Items(items) = &mut entry.content
+            && items.len() > MAX_IN_ENTRY
+        {
+            let mut content = ContentWriter::default();
+            for item in std::mem::take(items) {
+                content.push(self.builder.worker(), item)?;
+            }
+            entry.content = content.finish(self.builder.worker())?;
+        }
+        match role {
+            Role::First(number) if self.links.len() < MAX_LINKS => {
+                let (content, size) = (entry.content.clone(), entry.meta.size);
+                let names_left = entry.meta.links.saturating_sub(1);
+                self.links.insert(number, FirstName { content, size, names_left });
+            }
+            Role::Alone | Role::First(_) => {}
+            Role::Further(number) => {
+                let Some(first) = self.links.get_mut(&number) else {
+                    let (path, role) = (entry.path, Role::Alone);
+                    let job = ReadJob { path, stat, role, may_grow: false };
+                    let again =
+                        self.shared.spawn(|shared, context| read_item(shared, context, job));
+                    return wait(&again)?.map_or(Ok(()), |read| self.push_read(read));
+                };
+                (entry.content, entry.meta.size) = (first.content.clone(), first.size);
+                first.names_left = first.names_left.saturating_sub(1);
+                if first.names_left == 0 {
+                    self.links.remove(&number);
                 }
             }
         }
+        self.push(entry)
+    }
+
+    fn push(&mut self, entry: Entry) -> Result<(), RepositoryError> {
+        self.shared.doubt_unsettled(&entry.path, &entry.meta);
         self.push_streams_before(&entry.path)?;
         self.builder.push(entry)
     }

@@ -1,8 +1,6 @@
 //! The feeder: runs the streams, walks the sources in path order, merges the walk with earlier
 //! trees, and hands out what must be read.
 
-use std::collections::HashSet;
-use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
@@ -11,6 +9,7 @@ use super::SnapshotOptions;
 use super::increment::Partial;
 use super::increment::{Increment, Stop};
 use super::large::{LARGE, read_large};
+use super::links::{Links, Role};
 use super::pipeline::{Message, ReadJob, Shared, Slot};
 use super::previous::{Known, Previous, UpToFolder};
 use super::read::read_batch;
@@ -32,9 +31,6 @@ const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_JOBS: usize = 256;
 /// Or once it has so many places, taken over ones included.
 const BATCH_SLOTS: usize = 1024;
-/// Hard-linked files that are remembered, so that each is read once. Further ones are read again;
-/// their chunks are found to be there.
-const MAX_LINKS: usize = 1 << 20;
 
 /// What became of an item since the parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +56,7 @@ pub(super) struct Feeder<'a, 'r> {
     jobs: Vec<ReadJob>,
     job_bytes: u64,
     slot_bytes: u64,
-    links: HashSet<(u64, u64)>,
+    links: Links,
     stand_ins: StandIns,
 }
 
@@ -83,7 +79,7 @@ impl<'a, 'r> Feeder<'a, 'r> {
             jobs: Vec::new(),
             job_bytes: 0,
             slot_bytes: 0,
-            links: HashSet::new(),
+            links: Links::default(),
             stand_ins: StandIns::default(),
         }
     }
@@ -196,8 +192,7 @@ impl<'a, 'r> Feeder<'a, 'r> {
 
     /// The attributes of an item as it is now, if it can be looked at.
     pub(super) fn look_again(&self, path: &[u8]) -> Option<Stat> {
-        let handle = self.shared.roots().open_handle(path).ok()?;
-        self.shared.roots().stat_of(handle.as_fd()).ok()
+        self.shared.look_again(path)
     }
 
     pub(super) fn problem(&self, path: &[u8], message: String) {
@@ -262,22 +257,29 @@ impl<'a, 'r> Feeder<'a, 'r> {
     fn read(&mut self, path: &[u8], stat: &Stat) -> Result<(), OpError> {
         let gone = |_| OpError::Interrupted;
         let may_grow = self.stand_ins.may_grow(path, stat)?;
-        let another_name = stat.kind == EntryKind::File && stat.links > 1 && !self.first_name(stat);
-        if stat.kind == EntryKind::File && !another_name {
+        let role = match may_grow {
+            true => Role::Alone,
+            false => self.links.role(stat, self.shared.racy_from.get().copied()),
+        };
+        let has_content = stat.kind == EntryKind::File && !matches!(role, Role::Further(_));
+        if has_content {
             self.totals.to_read += stat.size;
         }
         if self.dry_run {
             return Ok(());
         }
-        let job = ReadJob { path: path.into(), stat: *stat, another_name, may_grow };
-        if stat.kind == EntryKind::File && stat.size > LARGE && !another_name {
+        let mut job = ReadJob { path: path.into(), stat: *stat, role, may_grow };
+        if has_content && stat.size > LARGE {
             self.hand_out().map_err(gone)?;
             self.shared.observer.event(crate::event::Event::Working(crate::source::absolute(path)));
             let basis = self.previous.old_content(path)?;
-            return read_large(self.shared, self.out, &job, basis.as_ref()).map_err(gone);
+            match read_large(self.shared, self.out, &job, basis.as_ref()).map_err(gone)? {
+                None => return Ok(()),
+                Some(stat) => (job.stat, job.role) = (stat, Role::Alone),
+            }
         }
         self.jobs.push(job);
-        self.job_bytes += if another_name { 0 } else { stat.size };
+        self.job_bytes += if has_content { stat.size } else { 0 };
         self.slot_bytes += stat.size;
         self.slots.push(Slot::Read);
         self.hand_out_if_full().map_err(gone)
@@ -293,18 +295,6 @@ impl<'a, 'r> Feeder<'a, 'r> {
             return Ok(());
         }
         Err(OpError::Refused(live::refusal(found.kind, path)))
-    }
-
-    /// Whether this is the first of a hard-linked file's names.
-    fn first_name(&mut self, stat: &Stat) -> bool {
-        let key = (stat.filesystem, stat.inode);
-        if self.links.contains(&key) {
-            return false;
-        }
-        if self.links.len() < MAX_LINKS {
-            self.links.insert(key);
-        }
-        true
     }
 
     /// Takes over without a look what the parent has within `bound`, from behind the last entry on.

@@ -6,12 +6,14 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
-use super::pipeline::{Message, ReadJob, Shared};
-use super::read::{ATTEMPTS, Outcome, entry, is_settled, settle, source_error};
+use super::pipeline::{Message, Read, ReadJob, Shared};
+use super::read::{ATTEMPTS, entry, role_of, source_error};
+use super::read_file::regions_of;
+use super::settled::{Agreement, Outcome, settle};
 use super::slabs::{Gone, Slabs, send};
-use crate::format::entry::Content;
-use crate::source::metadata::read_open_metadata;
-use crate::source::sparse::{Region, data_regions};
+use crate::format::entry::{Content, EntryKind, Xattr};
+use crate::id::ChunkId;
+use crate::source::metadata::{file_metadata, read_file_xattrs};
 use crate::source::{SourceError, Stat};
 use crate::tree::OldContent;
 
@@ -32,56 +34,97 @@ impl From<Gone> for Stop {
     }
 }
 
+/// Why a part of a file was not handed out.
+enum CopyStop {
+    Read(io::Error),
+    Gone,
+}
+
+impl From<Gone> for CopyStop {
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+impl CopyStop {
+    fn about(self, path: &[u8]) -> Stop {
+        match self {
+            Self::Read(error) => Stop::Source(source_error(path, "read", error)),
+            Self::Gone => Stop::Gone,
+        }
+    }
+}
+
 /// Reads the file of `job`, whose content was `basis` before, and sends its content and entry.
+/// Returns the attributes of an item of another kind that has come in its place.
 pub(super) fn read_large(
     shared: &Arc<Shared>,
     out: &SyncSender<Message>,
     job: &ReadJob,
     basis: Option<&Arc<OldContent>>,
-) -> Result<(), Gone> {
+) -> Result<Option<Stat>, Gone> {
     let (path, mut stat) = (&*job.path, job.stat);
+    let mut agreement = Agreement::default();
     for attempt in 1..=ATTEMPTS {
         send(out, Message::Begin(basis.cloned()))?;
-        let (file, len, after) = match read_once(shared, out, path, &stat, basis) {
-            Ok(read) => read,
+        let read = match read_once(shared, out, job, &stat, basis) {
+            Ok(read) if read.after.kind == EntryKind::File => Ok(read),
+            Ok(_) => Err(source_error(path, "find", io::ErrorKind::NotFound.into())),
             Err(Stop::Gone) => return Err(Gone),
-            Err(Stop::Source(error)) => {
-                shared.source_problem(path, &error);
-                return send(out, Message::Drop);
+            Err(Stop::Source(error)) => Err(error),
+        };
+        let ReadOnce { len, xattrs, problems, after } = match read {
+            Ok(read) => read,
+            Err(error) => {
+                send(out, Message::Drop)?;
+                let replacement = shared.replacement(path, &stat, &error);
+                if replacement.is_none() {
+                    shared.source_problem(path, &error);
+                }
+                return Ok(replacement);
             }
         };
         if shared.is_interrupted() {
-            return send(out, Message::Drop);
+            send(out, Message::Drop)?;
+            return Ok(None);
         }
-        let settled = is_settled(&stat, &after, job.may_grow) && len == stat.size;
+        // So long a content is compared by its length alone.
+        let settled = agreement.is_settled(&stat, &after, (job.may_grow, len), || ChunkId([0; 32]));
         if !settled && attempt < ATTEMPTS {
             stat = after;
             continue;
         }
         let outcome = if settled { Outcome::Settled } else { Outcome::Unsettled };
-        let (mut meta, problems) = read_open_metadata(file.as_fd(), path, &after, &shared.owners);
         problems.iter().for_each(|problem| shared.source_problem(path, problem));
+        let mut meta = file_metadata(&after, xattrs, &shared.owners);
         settle(shared, path, &mut meta, len, outcome);
         let entry = entry(shared, path.into(), meta, Content::Empty);
-        return send(out, Message::End(Box::new(entry)));
+        let read = Read { entry, role: role_of(job, settled, &after), stat: after };
+        send(out, Message::End(Box::new(read)))?;
+        break;
     }
-    Ok(())
+    Ok(None)
+}
+
+/// A file between two looks at it, its content sent.
+struct ReadOnce {
+    len: u64,
+    xattrs: Arc<[Xattr]>,
+    problems: Vec<SourceError>,
+    after: Stat,
 }
 
 fn read_once(
     shared: &Arc<Shared>,
     out: &SyncSender<Message>,
-    path: &[u8],
+    job: &ReadJob,
     stat: &Stat,
     basis: Option<&Arc<OldContent>>,
-) -> Result<(File, u64, Stat), Stop> {
+) -> Result<ReadOnce, Stop> {
+    let path = &*job.path;
     let failed = |error: io::Error| Stop::Source(source_error(path, "read", error));
     let mut file = File::from(shared.roots().open_file(path).map_err(Stop::Source)?);
-    let regions = if stat.may_have_holes() {
-        data_regions(file.as_fd(), stat.size).map_err(failed)?
-    } else {
-        vec![Region { offset: 0, len: stat.size, is_hole: false }]
-    };
+    let regions = regions_of(&file, stat).map_err(failed)?;
     let mut slabs = Slabs::new(shared, out, shared.files.clone(), basis.cloned());
     let mut buffer = vec![0; READ_LEN];
     let mut len = 0;
@@ -93,27 +136,48 @@ fn read_once(
             continue;
         }
         file.seek(SeekFrom::Start(region.offset)).map_err(failed)?;
-        let mut left = region.len;
-        while left > 0 && !shared.is_interrupted() {
-            let room = usize::try_from(left).unwrap_or(READ_LEN).min(READ_LEN);
-            let got = match file.read(&mut buffer[..room]) {
-                Ok(got) => got,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(failed(error)),
-            };
-            if got == 0 {
-                break;
-            }
-            slabs.push(&buffer[..got])?;
-            left -= got as u64;
-            shared.count_read(got as u64);
-        }
-        len += region.len - left;
-        if left > 0 {
+        let got = copy(shared, &mut file, region.len, &mut buffer, &mut slabs)
+            .map_err(|stop| stop.about(path))?;
+        len += got;
+        if got < region.len {
             break;
         }
     }
+    if len == stat.size && !job.may_grow {
+        // It may have grown, or its file system tells no lengths.
+        file.seek(SeekFrom::Start(len)).map_err(failed)?;
+        len += copy(shared, &mut file, u64::MAX, &mut buffer, &mut slabs)
+            .map_err(|stop| stop.about(path))?;
+    }
     slabs.finish()?;
+    // Before the last look, which tells whether they changed meanwhile.
+    let (xattrs, problems) = read_file_xattrs(file.as_fd(), path);
     let after = shared.roots().stat_of(file.as_fd()).map_err(failed)?;
-    Ok((file, len, after))
+    Ok(ReadOnce { len, xattrs, problems, after })
+}
+
+/// Hands out up to `len` bytes of `file`; fewer at its end, or when the run is to stop.
+fn copy(
+    shared: &Shared,
+    file: &mut File,
+    len: u64,
+    buffer: &mut [u8],
+    slabs: &mut Slabs<'_>,
+) -> Result<u64, CopyStop> {
+    let mut left = len;
+    while left > 0 && !shared.is_interrupted() {
+        let room = usize::try_from(left).unwrap_or(buffer.len()).min(buffer.len());
+        let got = match file.read(&mut buffer[..room]) {
+            Ok(got) => got,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(CopyStop::Read(error)),
+        };
+        if got == 0 {
+            break;
+        }
+        slabs.push(&buffer[..got])?;
+        left -= got as u64;
+        shared.count_read(got as u64);
+    }
+    Ok(len - left)
 }

@@ -11,18 +11,23 @@ mod dump_format;
 mod feed;
 mod increment;
 mod large;
+mod links;
+mod long;
 mod names;
 mod options;
 mod pipeline;
 mod previous;
 mod rate;
 mod read;
+mod read_file;
 mod rows;
+mod settled;
 mod slabs;
 mod stand_in;
 mod streams;
 mod told;
 mod totals;
+mod unchanged;
 mod unsure;
 
 use std::os::unix::ffi::OsStrExt as _;
@@ -51,8 +56,9 @@ use doubt::Doubt;
 use feed::Feeder;
 use increment::{Stop, continuation};
 use pipeline::{Message, Shared};
-use previous::{Earlier, Previous, RACY_NANOS, before};
+use previous::{Earlier, Previous};
 use totals::FeedTotals;
+use unchanged::{RACY_NANOS, before};
 
 /// Takes a snapshot. The repository's index is loaded by this.
 ///
@@ -70,7 +76,7 @@ pub fn snapshot(
     if options.streams.is_empty() && matches!(options.scope, Scope::Everything) {
         // Nothing comes between this and the walk, so it may as well begin now.
         let scan = Scan::start(scan)?;
-        return run(repository, &mut options, Source::Started(scan), scan_started);
+        return run(repository, &mut options, Source::Started(Box::new(scan)), scan_started);
     }
     crate::source::open::Roots::open(&options.paths)?;
     run(repository, &mut options, Source::Later(scan), scan_started)
@@ -88,7 +94,7 @@ fn scan_options(options: &SnapshotOptions) -> ScanOptions {
 
 /// The walk: streams must have ended before it begins.
 enum Source {
-    Started(Scan),
+    Started(Box<Scan>),
     Later(ScanOptions),
 }
 
@@ -264,7 +270,7 @@ fn run_streams_and_walk(
     feeder.streams(options)?;
     let (mut increment, mut full_scan_because) = (None, None);
     let mut scan = match source {
-        Source::Started(scan) => scan,
+        Source::Started(scan) => *scan,
         Source::Later(mut scan) => {
             *scan_started = (options.clock)();
             match increment::plan(&shared.repository, options, earlier, doubt.why()) {

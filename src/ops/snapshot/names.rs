@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 
 use crate::format::entry::EntryKind;
-use crate::source::Stat;
+use crate::source::{Stat, Upkeep};
 use crate::tree::LeafPage;
 
-/// The files with several names that were met.
+/// The files with several names that were met, by file system and inode number, which is all that
+/// the parent has of them.
 #[derive(Debug, Default)]
 pub(super) struct Names(HashMap<(u64, u64), File>);
 
@@ -17,6 +18,11 @@ struct File {
     links: u32,
     seen: u32,
     gone: u32,
+    /// As it was seen first.
+    first: Option<Stat>,
+    /// Names of several files may be counted here: two file systems have the same identity, or the
+    /// number was given out again.
+    is_mixed: bool,
     /// One of its names, when it is not as it was.
     changed: Option<Box<[u8]>>,
 }
@@ -28,6 +34,10 @@ impl Names {
             return;
         }
         let file = self.0.entry((stat.filesystem, stat.inode)).or_default();
+        file.is_mixed |= stat.filesystem == 0
+            || stat.upkeep != Upkeep::Kernel
+            || file.first.is_some_and(|first| !first.is_same_state(stat));
+        file.first = Some(*stat);
         file.links = stat.links;
         file.seen += 1;
         if !same {
@@ -42,6 +52,7 @@ impl Names {
             return;
         }
         let file = self.0.entry((stat.filesystem, stat.inode)).or_default();
+        file.is_mixed |= stat.filesystem == 0;
         if file.seen == 0 {
             file.links = links;
         }
@@ -53,7 +64,7 @@ impl Names {
     pub(super) fn unseen(&self) -> Option<&[u8]> {
         self.0.values().find_map(|file| {
             let met = if file.seen > 0 { file.seen } else { file.gone };
-            file.changed.as_deref().filter(|_| met < file.links)
+            file.changed.as_deref().filter(|_| file.is_mixed || met < file.links)
         })
     }
 }

@@ -6,6 +6,7 @@
 //! between them is short, so that little is in memory at any time.
 
 use std::ops::Range;
+use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::unsure::Unsure;
 use crate::chunk::Chunker;
 use crate::event::{Event, Observer, Problem};
-use crate::format::entry::{ContentItem, Entry, Metadata, Timestamp};
+use crate::format::entry::{ContentItem, Entry, EntryKind, Metadata, Timestamp};
 use crate::format::page::PageRef;
 use crate::format::path;
 use crate::ops::OpError;
@@ -23,21 +24,33 @@ use crate::source::open::Roots;
 use crate::source::{SourceError, Stat};
 use crate::tree::{LeafPage, OldContent};
 
+use super::links::Role;
 use super::rate::Rate;
+use super::unchanged::is_before;
 
 /// An item that is to be read.
 #[derive(Debug)]
 pub(super) struct ReadJob {
     pub(super) path: Box<[u8]>,
     pub(super) stat: Stat,
-    /// It is one more name of a file that another job reads: only its metadata is read.
-    pub(super) another_name: bool,
+    /// A further name of a file that another job reads: only its metadata is read.
+    pub(super) role: Role,
     /// It may become longer while it is read: what is there already stays as it is.
     pub(super) may_grow: bool,
 }
 
+/// An item that was read.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// Its entry, without content if it is a further name of a file.
+    pub(super) entry: Entry,
+    pub(super) role: Role,
+    /// The state in which it was read.
+    pub(super) stat: Stat,
+}
+
 /// What a job gave: an entry, or nothing when the item could not be read.
-pub(super) type ReadResult = Option<Entry>;
+pub(super) type ReadResult = Option<Read>;
 
 /// One place in a batch.
 pub(super) enum Slot {
@@ -63,8 +76,10 @@ pub(super) enum Message {
     Slab { items: Promise<Vec<ContentItem>>, bytes: u64 },
     /// A hole in its content.
     Hole(u64),
-    /// Its content is complete; the entry lacks nothing but it. Streams are put where they belong.
-    End(Box<Entry>),
+    /// The content of a file is complete; the entry lacks nothing but it.
+    End(Box<Read>),
+    /// That of something else is, which has no other names. Streams are put where they belong.
+    EndAlone(Box<Entry>),
     /// It could not be read.
     Drop,
     /// Whoever sent this waits until everything before it was read.
@@ -203,9 +218,28 @@ impl Shared {
 
     /// An entry that was read: one that is not settled is looked at again the next time.
     pub(super) fn doubt_unsettled(&self, path: &[u8], meta: &Metadata) {
-        if meta.unsettled || self.racy_from.get().is_none_or(|from| meta.ctime >= *from) {
+        if meta.unsettled || self.racy_from.get().is_none_or(|from| !is_before(meta.ctime, *from)) {
             self.unsure.about(path);
         }
+    }
+
+    /// The attributes of an item as it is now, if it can be looked at.
+    pub(super) fn look_again(&self, path: &[u8]) -> Option<Stat> {
+        let handle = self.roots().open_handle(path).ok()?;
+        self.roots().stat_of(handle.as_fd()).ok()
+    }
+
+    /// What has come in the place of an item of which only `error` was to be had; nothing when that
+    /// is the same item, or a directory, which was not listed.
+    pub(super) fn replacement(
+        &self,
+        path: &[u8],
+        before: &Stat,
+        error: &SourceError,
+    ) -> Option<Stat> {
+        let is_stale = error.source.kind() == std::io::ErrorKind::StaleNetworkFileHandle;
+        self.look_again(path)
+            .filter(|now| now.kind != EntryKind::Directory && (is_stale || now.kind != before.kind))
     }
 
     /// Reports a source error; what has vanished is only noted.

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::names::Names;
+use super::unchanged::{RACY_NANOS, before, unchanged};
 use crate::format::entry::{Content, ContentItem, EntryKind, Timestamp};
 use crate::format::page::{ContentPage, EntryStat, Leaf};
 use crate::format::path;
@@ -13,10 +14,6 @@ use crate::ops::OpError;
 use crate::repo::{Repository, RepositoryError};
 use crate::source::Stat;
 use crate::tree::{Bound, Cursor, LeafPage, OldContent, PageReader, Taken};
-
-/// Times of files are as coarse as the kernel's tick, 10 ms at most, and taken a little before the
-/// change. What changed so shortly before a walk began may change again without a new time.
-pub(super) const RACY_NANOS: u32 = 20_000_000;
 
 /// A tree whose entries may be taken over.
 #[derive(Debug, Clone)]
@@ -369,72 +366,4 @@ fn is_there(reader: &mut PageReader<'_>, leaf: &Leaf, at: usize) -> Result<bool,
         }
     }
     Ok(true)
-}
-
-/// Unchanged: same size, times and inode on the same file system, settled when it was read, and
-/// not changed so shortly before that walk that a later change could bear the same time.
-pub(super) fn unchanged(old: &EntryStat, new: &Stat, racy_from: Timestamp) -> bool {
-    old.kind == new.kind
-        && old.size == new.size
-        && old.mtime == new.mtime
-        && old.ctime == new.ctime
-        && old.inode == new.inode
-        && old.filesystem == new.filesystem
-        && !old.unsettled
-        && old.ctime < racy_from
-}
-
-pub(super) fn before(time: Timestamp, nanos: u32) -> Timestamp {
-    match time.nanos.checked_sub(nanos) {
-        Some(nanos) => Timestamp { nanos, ..time },
-        None => Timestamp { seconds: time.seconds - 1, nanos: time.nanos + 1_000_000_000 - nanos },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn any_difference_or_doubt_means_reading_again() {
-        let at = |seconds| Timestamp { seconds, nanos: 0 };
-        let new = Stat {
-            kind: EntryKind::File,
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            mtime: at(100),
-            ctime: at(200),
-            inode: 7,
-            filesystem: 9,
-            links: 1,
-            size: 5,
-            device: 0,
-            blocks_512: 8,
-        };
-        let old = EntryStat {
-            kind: EntryKind::File,
-            unsettled: false,
-            mtime: at(100),
-            ctime: at(200),
-            inode: 7,
-            filesystem: 9,
-            size: 5,
-        };
-        let late = at(1000);
-        assert!(unchanged(&old, &new, late));
-        for changed in [
-            EntryStat { kind: EntryKind::Stream, ..old },
-            EntryStat { unsettled: true, ..old },
-            EntryStat { mtime: at(101), ..old },
-            EntryStat { ctime: at(199), ..old },
-            EntryStat { inode: 8, ..old },
-            EntryStat { filesystem: 8, ..old },
-            EntryStat { size: 6, ..old },
-        ] {
-            assert!(!unchanged(&changed, &new, late), "{changed:?}");
-        }
-        assert!(!unchanged(&old, &new, at(200)), "it may have changed within the same tick");
-        assert_eq!(before(at(5), 20_000_000), Timestamp { seconds: 4, nanos: 980_000_000 });
-    }
 }

@@ -1,22 +1,22 @@
 //! Reading items on a worker thread: small and medium files whole, everything else its metadata.
 
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::fd::AsFd as _;
+use std::io;
 
-use super::pipeline::{Context, ReadJob, ReadResult, Shared};
+use super::links::Role;
+use super::pipeline::{Context, Read, ReadJob, ReadResult, Shared};
+use super::read_file::{Data, FileRead, open_and_read};
+use super::settled::{Agreement, Outcome, settle};
 use crate::crypto::ChunkKind;
 use crate::format::entry::{Content, ContentItem, Entry, EntryKind, Metadata};
 use crate::repo::{RepositoryError, Worker};
-use crate::source::metadata::{read_metadata, read_open_metadata};
-use crate::source::sparse::{Region, data_regions};
+use crate::source::metadata::{file_metadata, read_current};
+use crate::source::sparse::Region;
 use crate::source::{SourceError, Stat};
 
 /// How often a file that changes under the reader is read before it is stored as it is.
 pub(super) const ATTEMPTS: u32 = 3;
 /// Estimated bytes of metadata beyond which an entry does not fit a page.
 const MAX_ENTRY_WEIGHT: usize = 16 << 20;
-
 /// Reads all items of a batch. Only repository errors stop it.
 pub(super) fn read_batch(
     shared: &Shared,
@@ -26,24 +26,50 @@ pub(super) fn read_batch(
     jobs.into_iter().map(|job| read_item(shared, context, job)).collect()
 }
 
-fn read_item(
+/// Reads an item. One that is replaced by an item of another kind in the meantime is read as what
+/// it is then.
+pub(super) fn read_item(
     shared: &Shared,
     context: &mut Context,
-    job: ReadJob,
+    mut job: ReadJob,
 ) -> Result<ReadResult, RepositoryError> {
-    if job.stat.kind == EntryKind::File && !job.another_name {
-        return read_file(shared, context, job);
-    }
-    match read_metadata(shared.roots(), &job.path, &job.stat, &shared.owners) {
-        Ok((meta, problems)) => {
-            problems.iter().for_each(|problem| shared.source_problem(&job.path, problem));
-            Ok(Some(entry(shared, job.path, meta, Content::Empty)))
+    for attempt in 1.. {
+        let read = match (job.stat.kind, job.role) {
+            (EntryKind::File, Role::Alone | Role::First(_)) => read_file(shared, context, &job),
+            _ => read_other(shared, &job).map_err(Failure::Source),
+        };
+        let error = match read {
+            Ok(Some(read)) => return Ok(Some(read)),
+            // A further name that is not the file any more that it was when it was found.
+            Ok(None) => {
+                job.role = Role::Alone;
+                continue;
+            }
+            Err(Failure::Repository(error)) => return Err(error),
+            Err(Failure::Read(error)) => source_error(&job.path, "read", error),
+            Err(Failure::Source(error)) => error,
+        };
+        match shared.replacement(&job.path, &job.stat, &error).filter(|_| attempt < ATTEMPTS) {
+            Some(stat) => (job.stat, job.role) = (stat, Role::Alone),
+            None => {
+                shared.source_problem(&job.path, &error);
+                break;
+            }
         }
-        Err(error) => {
-            shared.source_problem(&job.path, &error);
-            Ok(None)
-        }
     }
+    Ok(None)
+}
+
+/// Reads what has no content, or takes that of another name: nothing when that is not certain.
+fn read_other(shared: &Shared, job: &ReadJob) -> Result<Option<Read>, SourceError> {
+    let (stat, meta, problems) =
+        read_current(shared.roots(), &job.path, &job.stat, &shared.owners)?;
+    if matches!(job.role, Role::Further(_)) && !stat.is_same_state(&job.stat) {
+        return Ok(None);
+    }
+    problems.iter().for_each(|problem| shared.source_problem(&job.path, problem));
+    let entry = entry(shared, job.path.clone(), meta, Content::Empty);
+    Ok(Some(Read { entry, role: job.role, stat }))
 }
 
 /// An entry that is certain to fit a page.
@@ -57,141 +83,74 @@ pub(super) fn entry(shared: &Shared, path: Box<[u8]>, meta: Metadata, content: C
     entry
 }
 
-/// What a source did while it was read.
-#[derive(PartialEq, Eq, Clone, Copy)]
-pub(super) enum Outcome {
-    /// The same before and after.
-    Settled,
-    /// Changed again and again.
-    Unsettled,
-}
-
-/// Whether a file was left alone between two looks at it.
-fn same_state(before: &Stat, after: &Stat) -> bool {
-    before.size == after.size
-        && before.mtime == after.mtime
-        && before.ctime == after.ctime
-        && before.inode == after.inode
-        && before.filesystem == after.filesystem
-}
-
-/// Whether what was read is of one moment: nothing changed, or a file that only grows grew.
-pub(super) fn is_settled(before: &Stat, after: &Stat, may_grow: bool) -> bool {
-    let grew = after.size > before.size
-        && before.inode == after.inode
-        && before.filesystem == after.filesystem;
-    same_state(before, after) || (may_grow && grew)
-}
-
 pub(super) fn source_error(path: &[u8], action: &'static str, source: io::Error) -> SourceError {
     SourceError { path: crate::source::absolute(path), action, source }
+}
+
+/// Why a file was not read.
+pub(super) enum Failure {
+    /// It cannot be opened.
+    Source(SourceError),
+    /// It cannot be read.
+    Read(io::Error),
+    /// What was read cannot be stored.
+    Repository(RepositoryError),
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
+}
+
+impl From<RepositoryError> for Failure {
+    fn from(error: RepositoryError) -> Self {
+        Self::Repository(error)
+    }
 }
 
 fn read_file(
     shared: &Shared,
     context: &mut Context,
-    job: ReadJob,
-) -> Result<ReadResult, RepositoryError> {
+    job: &ReadJob,
+) -> Result<Option<Read>, Failure> {
     let mut stat = job.stat;
+    let mut agreement = Agreement::default();
     for attempt in 1..=ATTEMPTS {
-        let read = open_and_read(shared, &mut context.buffer, &job.path, &stat);
-        let (file, regions, after) = match read {
-            Ok(read) => read,
-            Err(error) => {
-                shared.source_problem(&job.path, &error);
-                return Ok(None);
-            }
-        };
-        let settled = is_settled(&stat, &after, job.may_grow) && total(&regions) == stat.size;
+        let FileRead { data, len, xattrs, problems, after } =
+            open_and_read(shared, context, job, &stat)?;
+        if after.kind != EntryKind::File {
+            let replaced = io::ErrorKind::NotFound.into();
+            return Err(source_error(&job.path, "find", replaced).into());
+        }
+        let settled = agreement.is_settled(&stat, &after, (job.may_grow, len), || {
+            data.fingerprint(shared, &context.buffer)
+        });
         if !settled && attempt < ATTEMPTS {
             stat = after;
             continue;
         }
-        let len = total(&regions);
-        shared.count_read(context.buffer.len() as u64);
-        let content = store(shared, &mut context.worker, &context.buffer, &regions)?;
+        let content = match data {
+            Data::Stored(items) => Content::Items(items),
+            Data::Buffered(regions) => {
+                shared.count_read(context.buffer.len() as u64);
+                store(shared, &mut context.worker, &context.buffer, &regions)?
+            }
+        };
         let outcome = if settled { Outcome::Settled } else { Outcome::Unsettled };
-        let (mut meta, problems) =
-            read_open_metadata(file.as_fd(), &job.path, &after, &shared.owners);
         problems.iter().for_each(|problem| shared.source_problem(&job.path, problem));
+        let mut meta = file_metadata(&after, xattrs, &shared.owners);
         settle(shared, &job.path, &mut meta, len, outcome);
-        return Ok(Some(entry(shared, job.path, meta, content)));
+        let entry = entry(shared, job.path.clone(), meta, content);
+        return Ok(Some(Read { entry, role: role_of(job, settled, &after), stat: after }));
     }
     Ok(None)
 }
 
-/// Enters what was really read, and reports a file that would not hold still.
-pub(super) fn settle(
-    shared: &Shared,
-    path: &[u8],
-    meta: &mut Metadata,
-    len: u64,
-    outcome: Outcome,
-) {
-    meta.size = len;
-    meta.unsettled = outcome == Outcome::Unsettled;
-    if meta.unsettled {
-        let what = format!("it changed while it was read, {ATTEMPTS} times; stored as last read");
-        shared.problem(path, what);
-    }
-}
-
-fn total(regions: &[Region]) -> u64 {
-    regions.iter().map(|region| region.len).sum()
-}
-
-/// Reads a file's data into `buffer`, holes left out. The regions say where they belong; they are
-/// shorter than the file was said to be when it has shrunk.
-fn open_and_read(
-    shared: &Shared,
-    buffer: &mut Vec<u8>,
-    path: &[u8],
-    stat: &Stat,
-) -> Result<(File, Vec<Region>, Stat), SourceError> {
-    let mut file = File::from(shared.roots().open_file(path)?);
-    let failed = |error| source_error(path, "read", error);
-    let mut regions = if stat.may_have_holes() {
-        data_regions(file.as_fd(), stat.size).map_err(failed)?
-    } else {
-        vec![Region { offset: 0, len: stat.size, is_hole: false }]
-    };
-    buffer.clear();
-    for at in 0..regions.len() {
-        let region = &mut regions[at];
-        if region.is_hole {
-            continue;
-        }
-        if region.offset != buffer.len() as u64 || stat.may_have_holes() {
-            file.seek(SeekFrom::Start(region.offset)).map_err(failed)?;
-        }
-        let got = read_up_to(&mut file, buffer, region.len).map_err(failed)?;
-        if got < region.len {
-            region.len = got;
-            regions.truncate(at + 1);
-            break;
-        }
-    }
-    regions.retain(|region| region.len > 0);
-    let after = shared.roots().stat_of(file.as_fd()).map_err(failed)?;
-    Ok((file, regions, after))
-}
-
-/// Appends up to `len` bytes of `file` to `buffer`; fewer only at the end of the file.
-fn read_up_to(file: &mut File, buffer: &mut Vec<u8>, len: u64) -> io::Result<u64> {
-    let start = buffer.len();
-    let end = start + usize::try_from(len).map_err(io::Error::other)?;
-    buffer.resize(end, 0);
-    let mut at = start;
-    while at < end {
-        match file.read(&mut buffer[at..end]) {
-            Ok(0) => break,
-            Ok(got) => at += got,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    buffer.truncate(at);
-    Ok((at - start) as u64)
+/// A file that was read in another state than the scan saw is not known to be the one whose other
+/// names the scan found.
+pub(super) fn role_of(job: &ReadJob, settled: bool, after: &Stat) -> Role {
+    if settled && after.is_same_state(&job.stat) { job.role } else { Role::Alone }
 }
 
 /// Stores what was read and returns the content that describes it.

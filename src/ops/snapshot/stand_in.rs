@@ -8,13 +8,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::SystemTime;
 
 use super::pipeline::{Message, Shared};
 use super::read::entry;
@@ -23,7 +24,7 @@ use crate::format::entry::Content;
 use crate::format::path;
 use crate::ops::{OpError, StreamFailure};
 use crate::source::metadata::read_metadata;
-use crate::source::{SourceError, Stat, is_at_or_below};
+use crate::source::{SourceError, Stat, is_at_or_below, system_time};
 use crate::tree::OldContent;
 
 /// Bytes read at once.
@@ -59,8 +60,31 @@ struct Waiting {
     path: Box<[u8]>,
     before: Box<[u8]>,
     copy: Option<File>,
-    /// The folder's files when the copy was made, with their inodes, until each came by.
-    named: BTreeMap<Vec<u8>, u64>,
+    /// The files in that directory when the copy was made, until each came by.
+    named: BTreeMap<Vec<u8>, Named>,
+}
+
+/// Which file it was that a copy may name.
+#[derive(Debug)]
+struct Named {
+    dev: u64,
+    inode: u64,
+    /// When it was created, if the file system keeps that: an inode number is given out again.
+    born: Option<SystemTime>,
+    size: u64,
+}
+
+impl Named {
+    fn of(metadata: &Metadata) -> Self {
+        let (dev, inode, size) = (metadata.dev(), metadata.ino(), metadata.len());
+        Self { dev, inode, born: metadata.created().ok(), size }
+    }
+
+    /// Whether it is still that file, which may only have become longer.
+    fn is_still(&self, stat: &Stat) -> bool {
+        let same_birth = self.born.is_none_or(|born| system_time(born) == stat.born);
+        self.dev == stat.dev && self.inode == stat.inode && same_birth && stat.size >= self.size
+    }
 }
 
 fn form(path: &Path) -> Box<[u8]> {
@@ -115,7 +139,7 @@ impl StandIns {
         let of = |waiting: &&mut Waiting| is_at_or_below(path, &waiting.before);
         let Some(waiting) = self.0.iter_mut().find(of) else { return Ok(false) };
         match waiting.named.remove(path) {
-            Some(inode) if inode != stat.inode => Err(waiting.replaced(path)),
+            Some(named) if !named.is_still(stat) => Err(waiting.replaced(path)),
             _ => Ok(true),
         }
     }
@@ -176,12 +200,12 @@ impl StandIns {
         (meta.size, meta.links) = (len, 1);
         waiting.copy = Some(copy);
         let entry = entry(shared, path.into(), meta, Content::Empty);
-        send(out, Message::End(Box::new(entry))).map_err(gone)
+        send(out, Message::EndAlone(Box::new(entry))).map_err(gone)
     }
 }
 
 impl Waiting {
-    fn look(&self) -> io::Result<BTreeMap<Vec<u8>, u64>> {
+    fn look(&self) -> io::Result<BTreeMap<Vec<u8>, Named>> {
         let mut found = BTreeMap::new();
         for item in std::fs::read_dir(&self.source.before)? {
             let item = item?;
@@ -189,7 +213,7 @@ impl Waiting {
                 continue;
             }
             let name = [&self.before, &b"/"[..], item.file_name().as_bytes()].concat();
-            found.insert(name, item.metadata()?.ino());
+            found.insert(name, Named::of(&item.metadata()?));
         }
         Ok(found)
     }

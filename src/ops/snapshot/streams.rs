@@ -56,7 +56,7 @@ pub(super) fn run_stream(
     let format = judge(shared, &name, &ends, allow_empty)?;
     let ended = (options.clock)();
     let entry = stream_entry(shared, &name, ends.len, ended);
-    send(out, Message::End(Box::new(entry))).map_err(gone)?;
+    send(out, Message::EndAlone(Box::new(entry))).map_err(gone)?;
     Ok(StreamRecord {
         name,
         started: started.into(),

@@ -50,7 +50,7 @@ impl Walk<'_, '_, '_> {
     fn is_as_seen(&self, folder: &OpenFolder, old: &SeenFolder) -> Option<Folder> {
         let looked = self.scan.look_at(folder, path::name(&old.path)).ok()?;
         let (repository, known) = (self.feeder.repository(), (&old.stat, old.links));
-        match self.verdicts.about(repository, &old.path, known, &looked.stat) {
+        match self.verdicts.about(repository, &old.path, known, &looked) {
             Verdict::Folders => match self.scan.judge(folder, &old.path, &looked) {
                 Fate::Enter(inner) => Some(*inner),
                 _ => None,

@@ -4,8 +4,9 @@ use super::seen::SeenFolders;
 use super::{Increment, Rule};
 use crate::format::entry::Timestamp;
 use crate::format::page::EntryStat;
+use crate::ops::snapshot::unchanged::is_before;
 use crate::repo::Repository;
-use crate::source::{Stat, compare_paths, is_at_or_below};
+use crate::source::{Stat, Upkeep, compare_paths, is_at_or_below};
 
 /// What is done about the contents of a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +81,7 @@ impl<'i> Verdicts<'i> {
 
     /// Whether a later change in the folder is certain to have given it other times.
     fn is_settled(&self, old: &EntryStat) -> bool {
-        old.mtime < self.racy_from && old.ctime < self.racy_from
+        is_before(old.mtime, self.racy_from) && is_before(old.ctime, self.racy_from)
     }
 }
 
@@ -114,12 +115,14 @@ fn is_as_it_was(old: &EntryStat, old_links: u32, new: &Stat) -> bool {
     old.mtime == new.mtime && old.ctime == new.ctime && old_links == new.links
 }
 
-/// Whether it is the same folder, whatever is in it.
+/// Whether it is the same directory, whatever is in it. Only where the kernel keeps the numbers is
+/// that certain.
 fn is_same_folder(old: &EntryStat, new: &Stat) -> bool {
     old.kind == new.kind
         && old.inode == new.inode
         && old.filesystem == new.filesystem
         && old.filesystem != 0
+        && new.upkeep == Upkeep::Kernel
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use super::{Increment, Stop};
 use crate::format::entry::{EntryKind, Timestamp};
 use crate::format::path;
 use crate::ops::snapshot::feed::{Change, Feeder};
-use crate::ops::snapshot::previous::unchanged;
+use crate::ops::snapshot::unchanged::unchanged;
 use crate::source::exclude::Excludes;
 use crate::source::lister::{Listing, Step};
-use crate::source::partial::{Looked, OpenFolder, PartialScan};
+use crate::source::partial::{OpenFolder, PartialScan};
 use crate::source::plan::{Fate, Folder, READ_ATTRIBUTES};
 use crate::source::scan::{Deferred, Scan};
 use crate::source::{SourceError, Stat};
@@ -284,7 +284,7 @@ impl Walk<'_, '_, '_> {
     fn expect_nothing_new(&mut self, listed: &Listed, found: &[u8]) -> Result<(), Stop> {
         let Some(before) = &listed.verify else { return Ok(()) };
         let is_as_before = |now: Stat| {
-            now.mtime == before.mtime && now.ctime == before.ctime && now.inode == before.inode
+            now.is_same_inode(before) && now.mtime == before.mtime && now.ctime == before.ctime
         };
         if !self.feeder.look_again(&listed.path).is_some_and(is_as_before) {
             return Ok(());
@@ -333,7 +333,7 @@ impl Walk<'_, '_, '_> {
     /// Looks at an item of the folder, with which the parent goes on, if it has it.
     pub(super) fn look_at(&mut self, folder: &OpenFolder, path: &[u8]) -> Result<Next, Stop> {
         let frame = match self.scan.look_at(folder, path::name(path)) {
-            Ok(looked) => self.looked_at(folder, path, &looked)?,
+            Ok(stat) => self.looked_at(folder, path, &stat)?,
             Err(error) => {
                 if error.kind() != std::io::ErrorKind::NotFound {
                     self.feeder.source_problem(&SourceError::at(path, READ_ATTRIBUTES, error));
@@ -349,15 +349,15 @@ impl Walk<'_, '_, '_> {
         &mut self,
         folder: &OpenFolder,
         path: &[u8],
-        looked: &Looked,
+        stat: &Stat,
     ) -> Result<Option<Frame>, Stop> {
-        match self.scan.judge(folder, path, looked) {
+        match self.scan.judge(folder, path, stat) {
             Fate::Enter(inner) => {
-                self.entry(path, &looked.stat)?;
-                return self.arrive(*inner, &looked.stat, false);
+                self.entry(path, stat)?;
+                return self.arrive(*inner, stat, false);
             }
             Fate::Keep => {
-                self.entry(path, &looked.stat)?;
+                self.entry(path, stat)?;
             }
             Fate::Excluded => self.feeder.excluded(),
             Fate::Ignore => {}
