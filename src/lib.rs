@@ -15,6 +15,7 @@ pub mod repo;
 pub mod source;
 pub mod storage;
 pub mod target;
+pub mod threads;
 pub mod tree;
 #[cfg(target_os = "linux")]
 pub mod watch;

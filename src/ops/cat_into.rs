@@ -13,6 +13,7 @@ use super::{OpError, StreamFailure};
 use crate::format::path::printable;
 use crate::format::snapshot::Snapshot;
 use crate::repo::Repository;
+use crate::threads::caught;
 
 /// How long the command may not read before it is looked whether the caller wishes to stop.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -54,9 +55,10 @@ pub fn cat_into(
     let stdin = child.stdin.take().ok_or_else(|| failed("the command has no input".into()))?;
     let mut pipe = Pipe::new(stdin, interrupted)
         .map_err(|error| failed(format!("the command's input cannot be used: {error}")))?;
-    let written = pipe.write_all(frame.before).map_err(OpError::Output);
-    let written = written.and_then(|()| cat(repository, snapshot, path, &mut pipe));
-    let written = written.and_then(|len| {
+    // A panic must not close the command's input either.
+    let written = caught(|| {
+        pipe.write_all(frame.before).map_err(OpError::Output)?;
+        let len = cat(repository, snapshot, path, &mut pipe)?;
         pipe.write_all(frame.after).map_err(OpError::Output)?;
         Ok(len)
     });

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::repo::RepositoryError;
 use crate::source::SourceError;
 use crate::target::TargetError;
+use crate::threads::Panicked;
 
 /// An operation stopped. Nothing that it was to confirm was confirmed.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,27 @@ pub enum OpError {
     /// The caller asked to stop.
     #[error("interrupted; what was stored so far is kept and the next run goes on from there")]
     Interrupted,
+    /// gabion itself failed.
+    #[error(transparent)]
+    Internal(Panicked),
+}
+
+impl From<Panicked> for OpError {
+    fn from(error: Panicked) -> Self {
+        Self::Internal(error)
+    }
+}
+
+impl OpError {
+    /// The same error; one of gabion itself is followed by what it means for the user.
+    pub(super) fn with_outcome(self, outcome: &'static str) -> Self {
+        match self {
+            Self::Internal(panicked) | Self::Repository(RepositoryError::Internal(panicked)) => {
+                Self::Internal(panicked.with_outcome(outcome))
+            }
+            other => other,
+        }
+    }
 }
 
 impl From<RepositoryError> for OpError {

@@ -13,6 +13,7 @@ pub mod find;
 pub mod forget;
 mod gather;
 pub mod list;
+mod pool;
 pub mod program;
 pub mod prune;
 pub mod read_content;

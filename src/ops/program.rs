@@ -13,6 +13,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use crate::format::path::printable;
+use crate::threads::start;
 
 /// Lines of standard error that are kept for a message.
 pub(super) const STDERR_LINES: usize = 20;
@@ -140,6 +141,13 @@ pub fn run_to_end(
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let stdout = in_background(move || stdout.map(all_of).unwrap_or_default());
     let stderr = in_background(move || stderr.map(last_lines).unwrap_or_default());
+    let (stdout, stderr) = match (stdout, stderr) {
+        (Ok(stdout), Ok(stderr)) => (stdout, stderr),
+        (Err(error), _) | (_, Err(error)) => {
+            end_group(&mut child);
+            return Err(ProgramError::Start(error));
+        }
+    };
     let until = limit.and_then(|limit| Instant::now().checked_add(limit));
     let status = loop {
         match child.try_wait() {
@@ -182,15 +190,15 @@ pub fn describe(status: ExitStatus) -> String {
     }
 }
 
-pub(super) fn in_background<T: Send + 'static>(
+fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
-) -> Receiver<T> {
+) -> io::Result<Receiver<T>> {
     let (sender, receiver) = sync_channel(1);
-    std::thread::spawn(move || {
+    start("output", move || {
         // Nobody waits any more: the program was ended.
         let _ = sender.send(work());
-    });
-    receiver
+    })?;
+    Ok(receiver)
 }
 
 fn all_of(mut output: impl Read) -> Vec<u8> {

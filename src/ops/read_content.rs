@@ -6,12 +6,14 @@ use std::sync::mpsc::{Receiver, channel, sync_channel};
 
 use super::OpError;
 use super::gather::{Gatherer, Wanted, wrong_chunk};
+use super::pool::shared_pool;
 use crate::crypto::ChunkKind;
 use crate::format::entry::{Content, ContentItem, Entry};
 use crate::format::path;
 use crate::id::ChunkId;
 use crate::repo::index::Location;
 use crate::repo::{Repository, RepositoryError};
+use crate::threads::{joined, start_in};
 use crate::tree::{ContentItems, PageReader};
 
 /// Plain bytes of the first batch: little, so that the first byte comes soon.
@@ -62,7 +64,7 @@ pub fn read_content(
     if let Content::Inline(bytes) = &entry.content {
         give(Part::Bytes(bytes))?;
     } else {
-        let batches = Batches::new(repository, entry);
+        let batches = Batches::new(repository, entry)?;
         batches.give_all(&mut give, &|error| match error.is_damage() {
             true => damaged(error.to_string()),
             false => error.into(),
@@ -132,19 +134,21 @@ struct Batches<'r> {
     pages: PageReader<'r>,
     items: ContentItems,
     gatherer: Gatherer<'r>,
+    pool: &'static rayon::ThreadPool,
     limit: usize,
     ended: bool,
 }
 
 impl<'r> Batches<'r> {
-    fn new(repository: &'r Repository, entry: &Entry) -> Self {
-        Self {
+    fn new(repository: &'r Repository, entry: &Entry) -> Result<Self, RepositoryError> {
+        Ok(Self {
             pages: PageReader::new(repository),
             items: ContentItems::new(&entry.content, entry.meta.size),
             gatherer: Gatherer::up_to_first_failure(repository),
             limit: FIRST_BATCH,
             ended: false,
-        }
+            pool: shared_pool()?,
+        })
     }
 
     fn give_all(mut self, give: Give<'_>, name: &NameFailure<'_>) -> Result<(), OpError> {
@@ -155,21 +159,23 @@ impl<'r> Batches<'r> {
         std::thread::scope(|scope| {
             let (sender, batches) = sync_channel(1);
             let (give_back, spare) = channel();
-            scope.spawn(move || {
+            let ahead = start_in(scope, "content", move || {
                 while !self.ended {
                     let batch = self.next(next_spare(&spare));
                     if sender.send(batch).is_err() {
                         // The caller failed and is gone.
-                        return;
+                        break;
                     }
                 }
+                Ok(())
             });
+            let ahead = ahead.map_err(RepositoryError::Thread)?;
             first.give(give, name)?;
             for batch in batches {
                 // Nobody takes it once the last batch was made.
                 let _ = give_back.send(batch.give(give, name)?);
             }
-            Ok(())
+            joined(ahead.join())
         })
     }
 
@@ -202,7 +208,7 @@ impl<'r> Batches<'r> {
         }
         self.limit = (self.limit * 2).min(LARGEST_BATCH);
         batch.bytes.resize(len, 0);
-        let failures = self.gatherer.fill(&mut batch.bytes, chunks);
+        let failures = self.pool.install(|| self.gatherer.fill(&mut batch.bytes, chunks));
         if let Some((step, failure)) = failures.into_iter().min_by_key(|(step, _)| *step) {
             batch.steps.truncate(step);
             batch.failure = Some(failure);

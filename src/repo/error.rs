@@ -8,6 +8,7 @@ use crate::format::config::ConfigError;
 use crate::id::ChunkId;
 use crate::repo::index::UnusableIndex;
 use crate::storage::{ObjectName, StorageError};
+use crate::threads::Panicked;
 
 /// A repository operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +82,12 @@ pub enum RepositoryError {
     /// Memory could not be provided for a key, or a cost is out of range.
     #[error("the key could not be derived: {0}")]
     Key(String),
+    /// The system did not allow another thread.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+    /// gabion itself failed.
+    #[error(transparent)]
+    Internal(Panicked),
 }
 
 impl From<StorageError> for RepositoryError {
@@ -101,6 +108,12 @@ impl From<EncodeError> for RepositoryError {
     }
 }
 
+impl From<Panicked> for RepositoryError {
+    fn from(error: Panicked) -> Self {
+        Self::Internal(error)
+    }
+}
+
 impl RepositoryError {
     /// The same error once more, for another who is stopped by it.
     #[must_use]
@@ -108,6 +121,7 @@ impl RepositoryError {
         match self {
             Self::Storage(error) => Self::Storage(error.again()),
             Self::Writer(text) => Self::Writer(text.clone()),
+            Self::Internal(panicked) => Self::Internal(panicked.clone()),
             other => Self::Writer(other.to_string()),
         }
     }

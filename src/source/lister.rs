@@ -76,11 +76,6 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// Nothing but a problem.
-    pub(crate) fn failed(problem: SourceError) -> Self {
-        Self { problems: vec![problem], ..Self::default() }
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.order.len()
     }

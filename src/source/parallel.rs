@@ -2,17 +2,17 @@
 //! that nobody has taken, and pause when enough lies ready. The consumer never waits for a
 //! folder that nobody is listing: it lists it itself, so a pause can never become a deadlock.
 
+use std::any::Any;
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
-use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
 use super::lister::{Listing, Scratch, Step, list};
 use super::open::Roots;
 use super::partial::PartialScan;
-use super::plan::{Folder, Plan, Policy, READ_FOLDER, Top};
+use super::plan::{Folder, Plan, Policy, Top};
 use super::scan::{Deferred, Scanned};
 use super::{SourceError, Stat, compare_paths};
 
@@ -31,6 +31,8 @@ enum State {
     Listing(Option<Thread>),
     /// Listed, not yet fetched by the consumer.
     Ready(Box<Listing>),
+    /// The thread that listed it panicked with this.
+    Panicked(Box<dyn Any + Send>),
     /// The consumer has it.
     Fetched,
 }
@@ -179,13 +181,12 @@ impl Shared {
                 list(&self.policy, &self.roots, &node.folder, &mut scratch)
             }));
             // The consumer must not wait for ever, nor take a half-read folder for a whole one.
-            let listing = listed.unwrap_or_else(|_| {
-                let cause = io::Error::other("the listing thread panicked");
-                Listing::failed(SourceError::at(&node.folder.path, READ_FOLDER, cause))
+            let state = listed.map_or_else(State::Panicked, |listing| {
+                // One of the folders this thread takes itself, next.
+                self.offer(listing.folders(), weight(&listing), 1);
+                State::Ready(Box::new(listing))
             });
-            // One of the folders this thread takes itself, next.
-            self.offer(listing.folders(), weight(&listing), 1);
-            let before = std::mem::replace(&mut *node.state(), State::Ready(Box::new(listing)));
+            let before = std::mem::replace(&mut *node.state(), state);
             if let State::Listing(Some(consumer)) = before {
                 consumer.unpark();
             }
@@ -368,6 +369,10 @@ impl ParallelScan {
                     *state = State::Listing(Some(std::thread::current()));
                     drop(state);
                     std::thread::park();
+                }
+                State::Panicked(panic) => {
+                    drop(state);
+                    resume_unwind(panic);
                 }
                 State::Fetched => unreachable!("every folder is entered once"),
             }

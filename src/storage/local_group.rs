@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Scope, ScopedJoinHandle};
 
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -11,9 +12,47 @@ use rustix::io::Errno;
 use super::local::LocalStorage;
 use super::local_folder::sync_folder;
 use super::{ObjectName, PendingObject, StorageError};
+use crate::threads::start_in;
 
 /// Most threads that wait for the disk at the same time.
 const MOST: usize = 16;
+
+/// A part of the work: on its own thread, or to be done by the caller.
+enum Part<'scope, I, T> {
+    Started(ScopedJoinHandle<'scope, T>),
+    Left(Arc<Mutex<Option<I>>>),
+}
+
+impl<'scope, I: Send + 'scope, T: Send + 'scope> Part<'scope, I, T> {
+    fn begin(
+        scope: &'scope Scope<'scope, '_>,
+        item: I,
+        work: impl FnOnce(I) -> T + Send + 'scope,
+    ) -> Self {
+        // The item must not be lost with a thread that does not start.
+        let item = Arc::new(Mutex::new(Some(item)));
+        let taken = Arc::clone(&item);
+        let take = move || taken.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let run = move || work(take().expect("only one thread takes it"));
+        start_in(scope, "sync", run).map_or(Self::Left(item), Self::Started)
+    }
+
+    fn finish(self, work: impl FnOnce(I) -> T) -> T {
+        match self {
+            Self::Started(thread) => {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            }
+            Self::Left(item) => {
+                let item = item.lock().unwrap_or_else(PoisonError::into_inner).take();
+                work(item.expect("no thread took it"))
+            }
+        }
+    }
+}
+
+fn publish(object: Box<dyn PendingObject>) -> Result<(), StorageError> {
+    object.publish()
+}
 
 /// See [`super::Storage::publish_all`].
 pub(super) fn publish_all(
@@ -23,16 +62,16 @@ pub(super) fn publish_all(
     let mut objects = objects.into_iter();
     std::thread::scope(|scope| {
         for object in beside {
-            scope.spawn(|| object.settle());
+            // Without another thread it is only later durable: publishing settles it, too.
+            let _ = start_in(scope, "sync", || object.settle());
         }
         let mut results = Vec::new();
         loop {
             let mut some = objects.by_ref().take(MOST);
             let Some(own) = some.next() else { break results };
-            let others: Vec<_> = some.map(|object| scope.spawn(move || object.publish())).collect();
+            let others: Vec<_> = some.map(|object| Part::begin(scope, object, publish)).collect();
             results.push(own.publish());
-            let panicked = |panic| std::panic::resume_unwind(panic);
-            results.extend(others.into_iter().map(|other| other.join().unwrap_or_else(panicked)));
+            results.extend(others.into_iter().map(|other| other.finish(publish)));
         }
     })
 }
@@ -59,18 +98,16 @@ impl LocalStorage {
             }
         }
         let folders: Vec<_> = folders.into_values().collect();
-        let sync = &|(folder, name): &(Arc<File>, ObjectName)| {
+        let sync = |(folder, name): &(Arc<File>, ObjectName)| {
             sync_folder(folder).map_err(|error| StorageError::from_io("delete", name, error))
         };
         for some in folders.chunks(MOST) {
             std::thread::scope(|scope| {
                 let (own, others) = some.split_first().expect("chunks are not empty");
                 let others: Vec<_> =
-                    others.iter().map(|other| scope.spawn(move || sync(other))).collect();
+                    others.iter().map(|other| Part::begin(scope, other, sync)).collect();
                 results.push(sync(own));
-                let panicked = |panic| std::panic::resume_unwind(panic);
-                results
-                    .extend(others.into_iter().map(|other| other.join().unwrap_or_else(panicked)));
+                results.extend(others.into_iter().map(|other| other.finish(sync)));
             });
         }
         results.into_iter().collect()

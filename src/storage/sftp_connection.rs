@@ -22,6 +22,7 @@ use protocol::{Error, Extensions, Id, Queue, ReadEnd, SharedData, WriteEnd};
 
 use super::sftp_fault::{Fault, printable};
 use super::sftp_packets::{MAX_PACKET, Packets};
+use crate::threads::{Panicked, caught};
 
 /// What the crate would put bytes of files in; it is never given one.
 type Buffer = Vec<u8>;
@@ -249,9 +250,13 @@ impl Reader {
         let buffer = NonZeroUsize::MIN.saturating_add(MAX_PACKET);
         let packets = Packets::new(&mut self.stdout);
         let mut answers = ReadEnd::new(packets, buffer, self.shared.clone());
-        let error = read_answers(&mut answers, greeted);
+        // Whoever waits for an answer must learn that there are no more, whatever happens here.
+        let read = caught(|| Ok(read_answers(&mut answers, greeted)));
         drop(answers);
-        let why = self.reason(&error);
+        let why = match read {
+            Ok(error) => self.reason(&error),
+            Err::<_, Panicked>(panicked) => panicked.to_string(),
+        };
         let _ = self.state.ended.set(why);
         self.shared.queue().close();
         let _ = self.child.kill();

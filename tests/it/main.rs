@@ -35,6 +35,7 @@ mod model;
 #[cfg(target_os = "linux")]
 mod odd_sources;
 mod old_repositories;
+mod panics;
 mod parity;
 mod power_cuts;
 mod prune_beside;

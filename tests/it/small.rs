@@ -270,6 +270,10 @@ enum Then<S> {
     Meddle(fn(&S)),
     /// It works, and its answer is lost.
     Unanswered,
+    /// It panics before it does anything, or after it has done everything.
+    Panic {
+        done: bool,
+    },
 }
 
 /// A storage whose n-th call, of whatever method, fails, or finds that somebody else was faster.
@@ -278,27 +282,44 @@ pub(crate) struct FailAt<S> {
     inner: S,
     calls: Arc<AtomicU64>,
     at: u64,
+    /// Other operations do not count.
+    only: Option<&'static str>,
     then: Then<S>,
 }
 
 impl<S> FailAt<S> {
     pub(crate) fn new(inner: S, at: u64, kind: StorageErrorKind) -> Self {
-        Self { inner, calls: Arc::default(), at, then: Then::Fail(kind) }
+        Self { inner, calls: Arc::default(), at, only: None, then: Then::Fail(kind) }
     }
 
     /// One of a process that dies at its n-th call.
     pub(crate) fn dying(inner: S, at: u64) -> Self {
-        Self { inner, calls: Arc::default(), at, then: Then::Die }
+        Self { inner, calls: Arc::default(), at, only: None, then: Then::Die }
+    }
+
+    /// One that panics in its n-th call.
+    pub(crate) fn panicking(inner: S, at: u64, done: bool) -> Self {
+        Self { inner, calls: Arc::default(), at, only: None, then: Then::Panic { done } }
+    }
+
+    /// One that panics in the n-th call of one operation.
+    pub(crate) fn panicking_in(operation: &'static str, inner: S, at: u64) -> Self {
+        Self { only: Some(operation), ..Self::panicking(inner, at, false) }
+    }
+
+    /// How many calls were made.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::SeqCst)
     }
 
     /// One whose n-th call works, of which nobody hears.
     pub(crate) fn unanswered(inner: S, at: u64) -> Self {
-        Self { inner, calls: Arc::default(), at, then: Then::Unanswered }
+        Self { inner, calls: Arc::default(), at, only: None, then: Then::Unanswered }
     }
 
     /// One whose n-th call finds what `meddle` did directly before.
     pub(crate) fn meddling(inner: S, at: u64, meddle: fn(&S)) -> Self {
-        Self { inner, calls: Arc::default(), at, then: Then::Meddle(meddle) }
+        Self { inner, calls: Arc::default(), at, only: None, then: Then::Meddle(meddle) }
     }
 
     /// Whether the call that was to fail was made.
@@ -312,6 +333,9 @@ impl<S> FailAt<S> {
         object: impl ToString,
         effect: impl FnOnce() -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
+        if self.only.is_some_and(|only| only != operation) {
+            return effect();
+        }
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         let failed = |kind| Err(StorageError::new(operation, object.to_string(), kind));
         match self.then {
@@ -321,6 +345,10 @@ impl<S> FailAt<S> {
             Then::Unanswered if call == self.at => {
                 effect()?;
                 return failed(StorageErrorKind::Other);
+            }
+            Then::Panic { done } if call == self.at => {
+                let result = done.then(effect);
+                panic!("planted at call {call}, which had done its work: {}", result.is_some());
             }
             _ => {}
         }

@@ -63,6 +63,13 @@ impl From<Exit> for ExitCode {
 /// What may have become of a source.
 const MOUNTED: &str = "is the source's disk mounted?";
 
+/// What to do about a failure of gabion itself.
+const REPORT: &str = "report this with the lines above: it is a fault of gabion";
+
+/// What to do when the system refuses threads.
+const MORE_THREADS: &str = "raise the limit of processes (`ulimit -u`, `pids.max`) or of memory \
+                            (`ulimit -v`), or use fewer --threads";
+
 /// Why the program did not do what it was asked to.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -92,6 +99,16 @@ impl Failure {
     /// The operating system refused something.
     pub(crate) fn io(what: impl Display, error: &io::Error) -> Self {
         Self::new(Exit::Failed, format!("{what}: {}", plain(error)))
+    }
+
+    /// gabion itself failed.
+    pub(crate) fn internal(message: impl Display) -> Self {
+        Self::new(Exit::Failed, message).hint(REPORT)
+    }
+
+    /// The system did not allow another thread.
+    pub(crate) fn no_thread(error: &io::Error) -> Self {
+        Self::io("cannot start a thread", error).hint(MORE_THREADS)
     }
 
     /// Standard output failed. That its reader has enough is no failure.
@@ -202,6 +219,7 @@ impl From<OpError> for Failure {
             OpError::AmbiguousSnapshot { .. } => (Exit::Failed, Some("give more digits of the id")),
             OpError::NoSuchPath { .. } => (Exit::Failed, Some("`gabion ls SNAP` shows the paths")),
             OpError::Interrupted => (Exit::Interrupted, None),
+            OpError::Internal(_) => (Exit::Failed, Some(REPORT)),
             _ => (Exit::Failed, None),
         };
         let (exit, hint) = exit_and_hint;
@@ -249,6 +267,8 @@ fn repository(error: &RepositoryError) -> Failure {
         }
         E::LastSlot(_) => (Exit::Failed, Some("add another one first: `gabion key add`")),
         E::NoSuchSlot(_) => (Exit::Failed, Some("`gabion key list` shows the slots")),
+        E::Internal(_) => (Exit::Failed, Some(REPORT)),
+        E::Thread(_) => (Exit::Failed, Some(MORE_THREADS)),
         E::Replaced(_) => (Exit::Failed, Some("was another disk mounted there?")),
         _ => (Exit::Failed, None),
     };

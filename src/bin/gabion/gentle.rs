@@ -1,29 +1,31 @@
 //! Work that gives way to others: with less processor time and only idle disks.
 
 use std::process::{Command, Stdio};
+use std::thread::{Builder, ScopedJoinHandle};
 
 use gabion::job::config::Limits;
 
 use crate::console::Console;
+use crate::errors::Failure;
 
 /// Does `work` as gently as `limits` say. Priorities belong to threads and those that they start,
 /// and are not given back, so gentle work gets a thread of its own.
 pub(crate) fn gently<T: Send>(
     limits: &Limits,
     console: &Console,
-    work: impl FnOnce() -> T + Send,
-) -> T {
+    work: impl FnOnce() -> Result<T, Failure> + Send,
+) -> Result<T, Failure> {
     if limits.nice == 0 && !limits.idle_io {
         return work();
     }
     let done = std::thread::scope(|scope| {
-        let gentle = scope.spawn(|| {
+        let gentle = Builder::new().name("gentle".into()).spawn_scoped(scope, || {
             give_way(limits, console);
             work()
         });
-        gentle.join()
+        gentle.map(ScopedJoinHandle::join).map_err(|error| Failure::no_thread(&error))
     });
-    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    done?.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// What cannot be had is said; the work is done all the same.

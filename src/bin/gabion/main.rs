@@ -32,15 +32,19 @@ mod running;
 mod session;
 mod sources;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use errors::Failure;
 
 fn main() -> ExitCode {
     process::prepare();
     let cli = cli::Cli::parse();
-    match cli.run() {
-        Ok(exit) => exit.into(),
-        Err(failure) => failure.report().into(),
+    // What panicked was reported where it happened.
+    match catch_unwind(AssertUnwindSafe(|| cli.run())) {
+        Ok(Ok(exit)) => exit.into(),
+        Ok(Err(failure)) => failure.report().into(),
+        Err(_) => Failure::internal("internal error: the program stopped").report().into(),
     }
 }

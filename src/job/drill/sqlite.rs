@@ -13,9 +13,20 @@ use super::scratch::{Scratch, failure};
 use super::{Brought, Counted, Dump, Engine};
 use crate::ops::OpError;
 use crate::ops::cat::cat;
+use crate::repo::RepositoryError;
+use crate::threads::start_in;
 
 /// How often it is looked whether the caller wishes to stop.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Says that work is over when it is dropped, however that ended.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// The file of the database that was restored last.
 #[derive(Debug)]
@@ -47,7 +58,9 @@ impl Databases {
         let handle = connection.get_interrupt_handle();
         let done = AtomicBool::new(false);
         let result = std::thread::scope(|scope| {
-            scope.spawn(|| {
+            // Ends the watch also when `work` panics.
+            let over = Over(&done);
+            let watch = start_in(scope, "interrupt", || {
                 while !done.load(Ordering::Relaxed) {
                     if self.interrupted.load(Ordering::Relaxed) {
                         handle.interrupt();
@@ -55,13 +68,14 @@ impl Databases {
                     std::thread::park_timeout(TICK);
                 }
             });
-            let result = work(&connection);
-            done.store(true, Ordering::Relaxed);
+            let watch = watch.map_err(|error| RepositoryError::Thread(error).into());
+            let result = watch.and_then(|_| work(&connection).map_err(failed));
+            drop(over);
             result
         });
         match self.interrupted.load(Ordering::Relaxed) {
             true => Err(OpError::Interrupted),
-            false => result.map_err(failed),
+            false => result,
         }
     }
 }

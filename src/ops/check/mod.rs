@@ -27,11 +27,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::OpError;
+use super::pool::pool;
 use crate::event::Event;
 use crate::format::snapshot::Snapshot;
 use crate::id::{ChunkId, PackId};
-use crate::repo::{Repository, RepositoryError};
+use crate::repo::Repository;
 use crate::storage::ObjectName;
+use crate::threads::caught;
 pub(in crate::ops) use picture::Picture;
 use report::Report;
 pub use verified::Verified;
@@ -115,16 +117,14 @@ pub fn check_and_remember(
     verified: &mut Verified,
 ) -> Result<CheckSummary, OpError> {
     choose::validate(options.read)?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads.max(1)).build();
-    let pool = pool.map_err(|error| {
-        OpError::Repository(RepositoryError::Writer(format!("no threads to check with: {error}")))
-    })?;
-    pool.install(|| {
+    let pool = pool(options.threads)?;
+    let work = || {
         let report = Report::new(repository, &options.interrupted);
         let choose =
             |picture: &Picture, verified: &Verified| choose::packs(picture, options, verified);
         Ok(look(&report, &[], choose, verified)?.summary)
-    })
+    };
+    caught(|| pool.install(work))
 }
 
 /// What a look at everything brings to light.

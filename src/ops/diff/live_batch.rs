@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::{Aspect, Aspects, Change, DiffItem, live_content};
 use crate::format::entry::Entry;
 use crate::ops::OpError;
+use crate::ops::pool::pool;
 use crate::repo::{Repository, RepositoryError};
 use crate::source::SourceError;
 use crate::source::open::Roots;
@@ -58,11 +59,7 @@ impl<'r> Batch<'r> {
     /// # Errors
     /// When there are no threads to be had.
     pub(super) fn new(repository: &'r Repository, threads: usize) -> Result<Self, OpError> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.max(1))
-            .build()
-            .map_err(|error| OpError::Refused(format!("cannot start threads: {error}")))?;
-        Ok(Self { repository, pool, found: Vec::new(), bytes: 0 })
+        Ok(Self { repository, pool: pool(threads)?, found: Vec::new(), bytes: 0 })
     }
 
     pub(super) fn push(&mut self, found: Found) {

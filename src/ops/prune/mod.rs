@@ -25,6 +25,7 @@ use crate::format::snapshot::{ProcessIdentity, Session};
 use crate::id::{PackId, SessionId, SnapshotId};
 use crate::repo::{Presence, Repository, RepositoryError};
 use crate::storage::{ObjectKind, ObjectName, StorageErrorKind};
+use crate::threads::caught;
 use choose::{Chosen, Usage};
 pub(in crate::ops) use memory::forgotten;
 use round::Round;
@@ -123,6 +124,13 @@ pub fn prune(
     repository: &Arc<Repository>,
     options: &PruneOptions,
 ) -> Result<PruneSummary, OpError> {
+    caught(|| prune_in_session(repository, options))
+}
+
+fn prune_in_session(
+    repository: &Arc<Repository>,
+    options: &PruneOptions,
+) -> Result<PruneSummary, OpError> {
     if options.dry_run {
         let touched = AtomicBool::new(false);
         let prune = Prune { repository, options, session: SessionId::random(), touched };
@@ -131,8 +139,8 @@ pub fn prune(
     repository.verify_place()?;
     repository.complete_copies();
     let prune = Prune::announce(repository, options)?;
-    let result = prune.run();
-    let ended = prune.end(result.is_ok());
+    let result = caught(|| prune.run());
+    let ended = caught(|| prune.end(result.is_ok()));
     let summary = result?;
     ended?;
     repository.storage().sweep_abandoned().map_err(RepositoryError::from)?;

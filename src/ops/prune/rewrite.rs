@@ -1,7 +1,9 @@
 //! Storing again what is needed of packs that are to go.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::ScopedJoinHandle;
 
 use super::Prune;
 use super::view::View;
@@ -15,6 +17,7 @@ use crate::repo::index::Location;
 use crate::repo::{
     ChunkReader, PackClass, PackReader, Repository, RepositoryError, Worker, Writer,
 };
+use crate::threads::{caught, joined, start_in};
 use crate::tree::Live;
 
 /// Whether a pack holds content or pages: writers never mix them.
@@ -111,8 +114,8 @@ fn copy(
     let results: Vec<Result<(), OpError>> = std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
             .map(|_| {
-                scope.spawn(|| {
-                    let result = copy_some(prune, view, writer, class, blocks, &next);
+                start_in(scope, "copy", || {
+                    let result = caught(|| copy_some(prune, view, writer, class, blocks, &next));
                     if result.is_err() {
                         next.store(blocks.len(), Ordering::Relaxed);
                     }
@@ -120,14 +123,14 @@ fn copy(
                 })
             })
             .collect();
-        running
-            .into_iter()
-            .map(|thread| {
-                thread.join().unwrap_or_else(|_| {
-                    Err(RepositoryError::Writer("a thread stopped".to_owned()).into())
-                })
-            })
-            .collect()
+        let some_runs = running.iter().any(Result::is_ok);
+        let wait = |thread: io::Result<_>| match thread {
+            Ok(thread) => Some(joined(ScopedJoinHandle::join(thread))),
+            // The others do its part.
+            Err(_) if some_runs => None,
+            Err(error) => Some(Err(RepositoryError::Thread(error).into())),
+        };
+        running.into_iter().filter_map(wait).collect()
     });
     results.into_iter().collect()
 }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::check::{look_again, look_in_silence};
+use super::pool::pool;
 use super::scrub::{ScrubOptions, make_parity_again, scrub};
 use super::segments::{self, Faults};
 use super::{OpError, check};
@@ -27,6 +28,7 @@ use crate::format::snapshot::Session;
 use crate::id::SessionId;
 use crate::repo::{Presence, Repository, RepositoryError};
 use crate::storage::{ObjectName, StorageErrorKind};
+use crate::threads::caught;
 
 /// How to repair.
 #[derive(Debug, Clone)]
@@ -79,10 +81,14 @@ pub fn repair(
     repository: &Arc<Repository>,
     options: &RepairOptions,
 ) -> Result<RepairSummary, OpError> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads.max(1)).build();
-    let pool = pool.map_err(|error| {
-        OpError::Repository(RepositoryError::Writer(format!("no threads to repair with: {error}")))
-    })?;
+    caught(|| look_and_repair(repository, options))
+}
+
+fn look_and_repair(
+    repository: &Arc<Repository>,
+    options: &RepairOptions,
+) -> Result<RepairSummary, OpError> {
+    let pool = pool(options.threads)?;
     let look = |read| pool.install(|| look_in_silence(repository, &options.interrupted, read));
     let mut looked = look(options.read_data)?;
     let problems_before = looked.summary.problems;
@@ -104,7 +110,7 @@ pub fn repair(
             ..RepairSummary::default()
         }),
     };
-    let steps = repair.steps(&looked);
+    let steps = caught(|| repair.steps(&looked));
     repair.end(steps)?;
     let mut summary = repair.done.into_inner();
     summary.problems = match options.dry_run {

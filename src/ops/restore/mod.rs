@@ -30,8 +30,10 @@ use crate::format::entry::Metadata;
 use crate::format::path;
 use crate::ops::OpError;
 use crate::ops::gather::Gatherer;
+use crate::ops::pool::pool;
 use crate::repo::{Repository, RepositoryError};
 use crate::target::{Applied, TargetError, TargetErrorKind, TargetFolder};
+use crate::threads::{caught, joined, start_in};
 use options::Counters;
 
 /// Restores a snapshot, or what is at a path in it.
@@ -44,14 +46,18 @@ pub fn restore(
     repository: &Arc<Repository>,
     options: RestoreOptions,
 ) -> Result<RestoreSummary, OpError> {
+    caught(|| restore_all(repository, &options))
+}
+
+fn restore_all(
+    repository: &Arc<Repository>,
+    options: &RestoreOptions,
+) -> Result<RestoreSummary, OpError> {
     repository.observer().event(Event::Phase("reading the index"));
     repository.load_index()?;
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(options.threads.max(1))
-        .build()
-        .map_err(|error| OpError::Refused(format!("cannot start threads: {error}")))?;
-    let (target, was_empty) = open_target(&options)?;
-    let restore = Restore { repository, options: &options, target, counters: Counters::default() };
+    let pool = pool(options.threads)?;
+    let (target, was_empty) = open_target(options)?;
+    let restore = Restore { repository, options, target, counters: Counters::default() };
     let counts = &options.snapshot.counts;
     if options.path.as_deref().is_none_or(<[u8]>::is_empty) {
         let (items, bytes) = (counts.entries, counts.bytes);
@@ -79,13 +85,14 @@ fn walk_and_write(
 ) -> Result<Option<Metadata>, OpError> {
     std::thread::scope(|scope| {
         let (sender, windows) = sync_channel::<window::Window>(0);
-        let writer = scope.spawn(move || {
+        let writer = start_in(scope, "restore", move || {
             let gatherer = Gatherer::of_all(restore.repository);
             windows.iter().try_for_each(|window| window.restore(restore, pool, &gatherer))
         });
+        let writer = writer.map_err(RepositoryError::Thread)?;
         let walked = walk::Walk::new(restore, sender).and_then(walk::Walk::run);
         // When writing failed, the walk found nobody to take its windows.
-        writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        joined::<_, OpError>(writer.join())?;
         walked
     })
 }

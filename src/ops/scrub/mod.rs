@@ -16,11 +16,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rayon::prelude::*;
 
 use super::OpError;
+use super::pool::pool;
 use crate::event::{Event, Observer, Problem};
 use crate::format::config::Config;
 use crate::id::PackId;
 use crate::repo::{PackState, ParityHead, RepositoryError, pack_state, parity_head};
 use crate::storage::{ObjectKind, ObjectName, Storage, StorageErrorKind};
+use crate::threads::caught;
 
 pub use again::make_parity_again;
 
@@ -78,11 +80,10 @@ pub fn scrub(
     options: &ScrubOptions,
 ) -> Result<ScrubSummary, OpError> {
     expect_parity(storage)?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads.max(1)).build();
-    let pool = pool.map_err(|error| {
-        OpError::Repository(RepositoryError::Writer(format!("no threads to scrub with: {error}")))
-    })?;
-    pool.install(|| Scrub { storage, observer, options, counts: Counts::default() }.run())
+    let pool = pool(options.threads)?;
+    caught(|| {
+        pool.install(|| Scrub { storage, observer, options, counts: Counts::default() }.run())
+    })
 }
 
 /// Refuses a repository whose packs have no parity.

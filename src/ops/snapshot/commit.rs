@@ -5,19 +5,25 @@ use std::sync::Arc;
 
 use super::collect::Collected;
 use super::previous::Earlier;
-use super::{SnapshotOptions, SnapshotSummary};
+use super::{SnapshotOptions, SnapshotSummary, after_commit};
 use crate::event::{Event, Problem};
 use crate::format::entry::Timestamp;
 use crate::format::snapshot::{Continuation, RawBytes, Root, Snapshot, StreamRecord};
 use crate::id::{ChunkId, PackId, SessionId, SnapshotId};
 use crate::ops::OpError;
 use crate::ops::store_again::store_again;
-use crate::repo::{Presence, Repository, RepositoryError, Writer};
+use crate::repo::{PreparedRecord, Presence, Repository, RepositoryError, Writer};
 use crate::storage::ObjectName;
+use crate::threads::{caught, start_in};
 use crate::tree::Reach;
 
 /// Looks at the marks after which a snapshot gives up: somebody prunes all the time.
 const MAX_LOOKS: usize = 20;
+
+/// What a failure of gabion itself means before the commit, and within it.
+pub(super) const NOTHING_COMMITTED: &str = "; nothing was committed";
+const MAYBE_COMMITTED: &str =
+    "; it happened during the commit: use `gabion snapshots` to see whether the snapshot exists";
 
 /// What is announced and what is to be cleaned up.
 pub(super) struct Commit {
@@ -32,6 +38,8 @@ pub(super) struct Commit {
     checkpoint: Option<SnapshotId>,
     /// A pruner took this process for dead once: nothing that was known of the packs counts.
     was_revoked: bool,
+    /// The snapshot is being confirmed at this moment.
+    confirming: bool,
 }
 
 impl Commit {
@@ -58,6 +66,7 @@ impl Commit {
             packs: HashSet::new(),
             checkpoint: None,
             was_revoked: false,
+            confirming: false,
         })
     }
 
@@ -106,8 +115,13 @@ impl Commit {
     pub(super) fn abandon(&mut self) {
         if let Some(session) = self.session.take() {
             // The error that brought us here is the one to tell; a session that stays is harmless.
-            let _ = self.repository.end_session(session);
+            let _ = caught(|| self.repository.end_session(session));
         }
+    }
+
+    /// What a failure of gabion itself means for the snapshot.
+    pub(super) fn outcome(&self) -> &'static str {
+        if self.confirming { MAYBE_COMMITTED } else { NOTHING_COMMITTED }
     }
 
     /// Publishes the tentative root, looks once more, and confirms.
@@ -152,17 +166,13 @@ impl Commit {
         for _ in 0..MAX_LOOKS {
             self.look_again(options, writer, &mut snapshot)?;
             self.tell_missing_parity()?;
-            let confirmed = std::thread::scope(|scope| {
-                // The cache has the disk to wait for, too.
-                scope.spawn(|| self.repository.index().settle());
-                match prepared.take() {
-                    Some(prepared) => self.repository.confirm_prepared(&snapshot, prepared),
-                    None => self.repository.confirm(&snapshot),
-                }
-            })?;
+            self.confirming = true;
+            let confirmed = self.confirm_beside_cache(&snapshot, prepared.take());
+            self.confirming = false;
+            let confirmed = confirmed?;
             if let Some(bytes) = confirmed {
                 summary.counts.stored_bytes += bytes;
-                self.clean_up(snapshot.id, earlier);
+                after_commit(&Arc::clone(&self.repository), || self.clean_up(snapshot.id, earlier));
                 summary.snapshot = Some(snapshot);
                 return Ok(summary);
             }
@@ -170,6 +180,28 @@ impl Commit {
             self.start_over(options, writer, &mut snapshot)?;
         }
         Err(kept_pruning())
+    }
+
+    /// Confirms the snapshot, while the cache is made durable: it has the disk to wait for, too.
+    fn confirm_beside_cache(
+        &self,
+        snapshot: &Snapshot,
+        prepared: Option<PreparedRecord>,
+    ) -> Result<Option<u64>, RepositoryError> {
+        let settle = || self.repository.index().settle();
+        std::thread::scope(|scope| {
+            let cache = start_in(scope, "cache", settle);
+            let confirmed = match prepared {
+                Some(prepared) => self.repository.confirm_prepared(snapshot, prepared),
+                None => self.repository.confirm(snapshot),
+            };
+            match cache {
+                // A cache that was not made durable is rebuilt; the snapshot needs none.
+                Ok(cache) => drop(cache.join()),
+                Err(_) => settle(),
+            }
+            confirmed
+        })
     }
 
     /// The look that makes the commit safe against pruners: they list roots after they revoked

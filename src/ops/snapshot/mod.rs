@@ -46,12 +46,13 @@ use crate::event::Event;
 use crate::format::entry::Timestamp;
 use crate::format::snapshot::{RawBytes, Snapshot, SnapshotCounts};
 use crate::ops::OpError;
-use crate::repo::{PackClass, Repository, Writer};
+use crate::repo::{PackClass, Repository, RepositoryError, Writer};
 use crate::source::live;
 use crate::source::scan::{Scan, ScanOptions};
+use crate::threads::{Panicked, caught, joined, start_in};
 use crate::tree::TreeTotals;
 use collect::{Collected, Collector};
-use commit::Commit;
+use commit::{Commit, NOTHING_COMMITTED};
 use doubt::Doubt;
 use feed::Feeder;
 use increment::{Stop, continuation};
@@ -67,6 +68,13 @@ use unchanged::{RACY_NANOS, before};
 /// Nothing was confirmed then; what was stored is found and used by the next run.
 pub fn snapshot(
     repository: &Arc<Repository>,
+    options: SnapshotOptions,
+) -> Result<SnapshotSummary, OpError> {
+    caught(|| begin(repository, options)).map_err(|error| error.with_outcome(NOTHING_COMMITTED))
+}
+
+fn begin(
+    repository: &Arc<Repository>,
     mut options: SnapshotOptions,
 ) -> Result<SnapshotSummary, OpError> {
     check_options(&options)?;
@@ -80,6 +88,21 @@ pub fn snapshot(
     }
     crate::source::open::Roots::open(&options.paths)?;
     run(repository, &mut options, Source::Later(scan), scan_started)
+}
+
+/// Does what may follow a commit. The snapshot exists, so even a panic is only worth a note.
+fn after_commit(repository: &Repository, work: impl FnOnce()) {
+    let done: Result<(), Panicked> = caught(|| {
+        work();
+        Ok(())
+    });
+    if let Err(error) = done {
+        let note = Event::Note(format!("{error}, after the snapshot was committed"));
+        let _: Result<(), Panicked> = caught(|| {
+            repository.observer().event(note);
+            Ok(())
+        });
+    }
 }
 
 /// A look at all of the sources.
@@ -143,11 +166,11 @@ fn run(
     // Checkpoints are made before it is known when the walk after the streams begins: an earlier
     // time only means that more is read again.
     commit.scan_started = scan_started;
-    let result = run_in_session(repository, options, source, scan_started, &mut commit);
-    if result.is_err() {
+    let result = caught(|| run_in_session(repository, options, source, scan_started, &mut commit));
+    result.map_err(|error| {
         commit.abandon();
-    }
-    result
+        error.with_outcome(commit.outcome())
+    })
 }
 
 fn run_in_session(
@@ -174,12 +197,12 @@ fn run_in_session(
     let writer = Writer::new(repository, options.compression);
     commit.adopt(&writer);
     let base = (&earlier, &doubt);
-    let result = store_and_confirm(&writer, options, source, scan_started, commit, base);
+    let result = caught(|| store_and_confirm(&writer, options, source, scan_started, commit, base));
     match &result {
-        Err(_) => commit.packs_were_listed(&writer.close()),
+        Err(_) => commit.packs_were_listed(&caught(|| writer.close())),
         Ok(summary) => {
             if let Some(snapshot) = &summary.snapshot {
-                doubt.settle(repository, snapshot.id);
+                after_commit(repository, || doubt.settle(repository, snapshot.id));
             }
         }
     }
@@ -201,20 +224,20 @@ fn store_and_confirm(
     let dry_run = options.dry_run;
     let fed = std::thread::scope(|scope| {
         let (out, messages) = sync_channel(shared.channel_len());
-        let feeder = scope.spawn(|| {
+        let feeder = start_in(scope, "walk", || {
             let out = out;
             feed(&shared, &out, (earlier, doubt), options, source, &mut scan_started)
         });
-        let collected = collect(&shared, writer, commit, &messages, dry_run);
+        let feeder = feeder.map_err(RepositoryError::Thread)?;
+        let collected = caught(|| collect(&shared, writer, commit, &messages, dry_run));
+        if collected.is_err() {
+            shared.give_up();
+        }
         // The feeder ends when nobody listens any more.
         drop(messages);
-        let fed = feeder.join().unwrap_or_else(|_| {
-            Err(OpError::Repository(crate::repo::RepositoryError::Writer(
-                "the walk stopped".to_owned(),
-            )))
-        });
+        let fed = joined(feeder.join());
         // The collector's error is the cause of the feeder's, never the other way round.
-        collected.and_then(|tree| Ok((tree, fed?)))
+        collected.and_then(|tree: Option<Collected>| Ok::<_, OpError>((tree, fed?)))
     });
     let (tree, fed) = fed?;
     let totals = tree.as_ref().map(|tree| tree.totals);
@@ -225,7 +248,7 @@ fn store_and_confirm(
     commit.continuation = continuation(repository, options, earlier, unsure, fed.unseen > 0);
     let summary = commit.confirm(options, writer, &tree, fed.streams, earlier, summary)?;
     if let (Some(seen), Some(_)) = (&fed.seen, &summary.snapshot) {
-        seen.keep(repository, &tree.root);
+        after_commit(repository, || seen.keep(repository, &tree.root));
     }
     Ok(summary)
 }
@@ -239,7 +262,7 @@ fn feed(
     source: Source,
     scan_started: &mut Timestamp,
 ) -> Result<FeedTotals, OpError> {
-    match run_streams_and_walk(shared, out, base, options, source, scan_started) {
+    match caught(|| run_streams_and_walk(shared, out, base, options, source, scan_started)) {
         Ok(totals) => {
             let _ = out.send(Message::Finished);
             Ok(totals)

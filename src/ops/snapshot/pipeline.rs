@@ -18,10 +18,12 @@ use crate::format::entry::{ContentItem, Entry, EntryKind, Metadata, Timestamp};
 use crate::format::page::PageRef;
 use crate::format::path;
 use crate::ops::OpError;
+use crate::ops::pool::pool;
 use crate::repo::{PackClass, Repository, RepositoryError, Worker, Writer};
 use crate::source::metadata::OwnerNames;
 use crate::source::open::Roots;
 use crate::source::{SourceError, Stat};
+use crate::threads::caught;
 use crate::tree::{LeafPage, OldContent};
 
 use super::links::Role;
@@ -113,6 +115,8 @@ pub(super) struct Shared {
     pub(super) read_bytes: AtomicU64,
     rate: Option<Rate>,
     pub(super) interrupted: Arc<AtomicBool>,
+    /// The collector has failed: whatever still runs for it need not go on.
+    given_up: AtomicBool,
     contexts: Vec<Mutex<Context>>,
     pool: rayon::ThreadPool,
 }
@@ -125,18 +129,14 @@ impl Shared {
         interrupted: &Arc<AtomicBool>,
     ) -> Result<Self, RepositoryError> {
         let repository = Arc::clone(writer.repository());
-        let threads = threads.max(1);
+        let pool = pool(threads)?;
+        let threads = pool.current_num_threads();
         let contexts = (0..threads).map(|_| {
             Ok(Mutex::new(Context {
                 worker: writer.worker(PackClass::Content)?,
                 buffer: Vec::new(),
             }))
         });
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|number| format!("worker {number}"))
-            .build()
-            .map_err(|error| RepositoryError::Writer(error.to_string()))?;
         let gear = repository.keys().chunker_gear();
         let sizes = repository.config().chunker;
         Ok(Self {
@@ -151,6 +151,7 @@ impl Shared {
             read_bytes: AtomicU64::new(0),
             rate: rate.map(Rate::new),
             interrupted: Arc::clone(interrupted),
+            given_up: AtomicBool::new(false),
             contexts: contexts.collect::<Result<_, RepositoryError>>()?,
             pool,
             repository,
@@ -181,8 +182,13 @@ impl Shared {
             let number = rayon::current_thread_index().unwrap_or(0);
             let mut context =
                 shared.contexts[number].lock().unwrap_or_else(PoisonError::into_inner);
+            // A panic beyond this would end the process at once.
+            let result = caught(|| task(&shared, &mut context));
+            if let Err(error @ RepositoryError::Internal(_)) = &result {
+                context.worker.fail(error);
+            }
             // Nobody may be waiting any more: the collector failed and is gone.
-            let _ = sender.send(task(&shared, &mut context));
+            let _ = sender.send(result);
         });
         promise
     }
@@ -195,7 +201,12 @@ impl Shared {
     }
 
     pub(super) fn is_interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
+        self.interrupted.load(Ordering::Relaxed) || self.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Asks the producer to end, also where it waits for a stream.
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn note(&self, text: String) {
@@ -257,7 +268,7 @@ impl Shared {
     }
 }
 
-/// Waits for a promise. One that is never kept means that a worker panicked.
+/// Waits for a promise.
 pub(super) fn wait<T>(promise: &Promise<T>) -> Result<T, RepositoryError> {
     promise.recv().unwrap_or_else(|_| Err(RepositoryError::Writer("a worker stopped".to_owned())))
 }

@@ -19,6 +19,8 @@ use crate::format::path;
 use crate::format::snapshot::StreamRecord;
 use crate::ops::program::{STDERR_LINES, describe, end_group, shell};
 use crate::ops::{OpError, StreamFailure};
+use crate::repo::RepositoryError;
+use crate::threads::{Panicked, caught, start};
 use crate::tree::OldContent;
 
 /// Bytes read from a stream at once, and how many such pieces may wait.
@@ -45,13 +47,7 @@ pub(super) fn run_stream(
     let started = (options.clock)();
     let mut running = Running::start(shared, &name, source.input)?;
     send(out, Message::Begin(basis.clone())).map_err(gone)?;
-    let (ends, rows) = match pump(shared, out, &running.pieces, &name, basis) {
-        Ok(read) => read,
-        Err(error) => {
-            running.kill();
-            return Err(error);
-        }
-    };
+    let (ends, rows) = pump(shared, out, &mut running, &name, basis)?;
     running.succeed(shared, &name)?;
     let format = judge(shared, &name, &ends, allow_empty)?;
     let ended = (options.clock)();
@@ -76,7 +72,7 @@ fn failure(name: &str, reason: impl Into<String>) -> StreamFailure {
 fn pump(
     shared: &Arc<Shared>,
     out: &SyncSender<Message>,
-    pieces: &Receiver<io::Result<Vec<u8>>>,
+    running: &mut Running,
     name: &str,
     basis: Option<Arc<OldContent>>,
 ) -> Result<(Ends, Option<Rows>), OpError> {
@@ -84,14 +80,20 @@ fn pump(
     let mut ends = Ends::default();
     let (mut slabs, mut rows) = (None, None);
     loop {
-        let piece = match pieces.recv_timeout(PATIENCE) {
+        let piece = match running.pieces.recv_timeout(PATIENCE) {
+            Ok(Ok(piece)) if piece.is_empty() => break,
             Ok(Ok(piece)) => piece,
             Ok(Err(error)) => return Err(failure(name, format!("cannot read: {error}")).into()),
-            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(failure(name, "cannot read: the reading thread ended early").into());
+            }
             Err(RecvTimeoutError::Timeout) if shared.is_interrupted() => {
                 return Err(OpError::Interrupted);
             }
-            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Timeout) => {
+                running.messages_go_on()?;
+                continue;
+            }
         };
         if shared.is_interrupted() {
             return Err(OpError::Interrupted);
@@ -163,23 +165,39 @@ pub(super) fn check_name(name: &str) -> Result<(), OpError> {
     path::problem(name.as_bytes()).map_or(Ok(()), |problem| Err(bad(problem)))
 }
 
-/// A stream under way.
+/// A stream under way. Its command and everything that the command started is ended when this is
+/// dropped before the command ended by itself.
 struct Running {
+    /// Ends with an empty piece or an error.
     pieces: Receiver<io::Result<Vec<u8>>>,
     command: Option<Started>,
 }
 
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(started) = &mut self.command
+            && !started.has_ended
+        {
+            end_group(&mut started.child);
+        }
+    }
+}
+
 struct Started {
     child: Child,
+    /// It was waited for: its process id may be that of another process.
+    has_ended: bool,
     stderr: Arc<Mutex<VecDeque<String>>>,
-    stderr_ended: Receiver<()>,
+    stderr_ended: Option<Receiver<Result<(), Panicked>>>,
 }
 
 impl Running {
     fn start(shared: &Arc<Shared>, name: &str, input: StreamInput) -> Result<Self, OpError> {
         match input {
             StreamInput::Reader(reader) => {
-                Ok(Self { pieces: read_in_background(reader), command: None })
+                let (sender, pieces) = sync_channel(PIECES);
+                read_in_background(reader, sender)?;
+                Ok(Self { pieces, command: None })
             }
             StreamInput::Command(line) => Self::start_command(shared, name, shell(&line)),
             StreamInput::Program(program) => Self::start_command(shared, name, program.command()),
@@ -191,7 +209,7 @@ impl Running {
         name: &str,
         mut command: Command,
     ) -> Result<Self, OpError> {
-        let mut child = command
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -199,25 +217,34 @@ impl Running {
             .process_group(0)
             .spawn()
             .map_err(|error| failure(name, format!("cannot start it: {error}")))?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let tail = Arc::default();
+        let mut started =
+            Started { child, has_ended: false, stderr: Arc::clone(&tail), stderr_ended: None };
+        let (stdout, stderr) = (started.child.stdout.take(), started.child.stderr.take());
+        // From here on whatever fails ends the command.
+        let (sender, pieces) = sync_channel(PIECES);
+        let mut running = Self { pieces, command: None };
+        let command = running.command.insert(started);
         let (Some(stdout), Some(stderr)) = (stdout, stderr) else {
             return Err(failure(name, "cannot start it: no pipes").into());
         };
         // A large pipe saves waking up; a small one is no error.
         #[cfg(target_os = "linux")]
         let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIECE_LEN);
-        let tail = Arc::default();
-        let stderr_ended = pass_on_stderr(shared, name, stderr, &tail);
-        Ok(Self {
-            pieces: read_in_background(Box::new(stdout)),
-            command: Some(Started { child, stderr: tail, stderr_ended }),
-        })
+        command.stderr_ended = Some(pass_on_stderr(shared, name, stderr, &tail)?);
+        read_in_background(Box::new(stdout), sender)?;
+        Ok(running)
     }
 
-    /// Ends the command and everything that it started.
-    fn kill(&mut self) {
-        if let Some(started) = &mut self.command {
-            end_group(&mut started.child);
+    /// Fails when nobody passes on any more what the command says.
+    fn messages_go_on(&mut self) -> Result<(), Panicked> {
+        let Some(started) = &mut self.command else { return Ok(()) };
+        match started.stderr_ended.as_ref().map(Receiver::try_recv) {
+            Some(Ok(passed_on)) => {
+                started.stderr_ended = None;
+                passed_on
+            }
+            _ => Ok(()),
         }
     }
 
@@ -226,21 +253,26 @@ impl Running {
         let status = loop {
             let Some(started) = &mut self.command else { return Ok(()) };
             match started.child.try_wait() {
-                Ok(Some(status)) => break status,
-                Ok(None) if shared.is_interrupted() => {
-                    self.kill();
-                    return Err(OpError::Interrupted);
+                Ok(Some(status)) => {
+                    started.has_ended = true;
+                    break status;
                 }
+                Ok(None) if shared.is_interrupted() => return Err(OpError::Interrupted),
                 Ok(None) => std::thread::sleep(Duration::from_millis(2)),
                 Err(error) => return Err(failure(name, format!("lost it: {error}")).into()),
             }
         };
+        // A command that left something running that holds its standard error is not waited for.
+        let stderr_ended = self.command.as_mut().and_then(|started| started.stderr_ended.take());
+        let patience = if status.success() { Duration::ZERO } else { STDERR_PATIENCE };
+        if let Some(Ok(passed_on)) = stderr_ended.map(|ended| ended.recv_timeout(patience)) {
+            passed_on?;
+        }
         if status.success() {
             return Ok(());
         }
         let mut failure = failure(name, format!("its command {}", describe(status)));
         if let Some(started) = &self.command {
-            let _ = started.stderr_ended.recv_timeout(STDERR_PATIENCE);
             let tail = started.stderr.lock().unwrap_or_else(PoisonError::into_inner);
             failure.stderr_tail = tail.iter().cloned().collect();
         }
@@ -248,26 +280,23 @@ impl Running {
     }
 }
 
-fn read_in_background(mut reader: Box<dyn Read + Send>) -> Receiver<io::Result<Vec<u8>>> {
-    let (sender, pieces) = sync_channel(PIECES);
-    std::thread::spawn(move || {
+/// Sends what `reader` gives, and at its end an empty piece or an error: a thread that ends
+/// otherwise must not look like the end of the stream.
+fn read_in_background(
+    mut reader: Box<dyn Read + Send>,
+    pieces: SyncSender<io::Result<Vec<u8>>>,
+) -> Result<(), RepositoryError> {
+    let read = move || {
         loop {
             let mut piece = Vec::with_capacity(PIECE_LEN);
-            let end = (&mut reader).take(PIECE_LEN as u64).read_to_end(&mut piece);
-            let done = match end {
-                Ok(0) => break,
-                Ok(_) => sender.send(Ok(piece)).is_err(),
-                Err(error) => {
-                    let _ = sender.send(Err(error));
-                    break;
-                }
-            };
-            if done {
+            let read = (&mut reader).take(PIECE_LEN as u64).read_to_end(&mut piece);
+            let is_last = !matches!(read, Ok(1..));
+            if pieces.send(read.map(|_| piece)).is_err() || is_last {
                 break;
             }
         }
-    });
-    pieces
+    };
+    start("stream", read).map(drop).map_err(RepositoryError::Thread)
 }
 
 /// Passes standard error on line by line and keeps the last lines.
@@ -276,10 +305,10 @@ fn pass_on_stderr(
     name: &str,
     stderr: impl Read + Send + 'static,
     tail: &Arc<Mutex<VecDeque<String>>>,
-) -> Receiver<()> {
+) -> Result<Receiver<Result<(), Panicked>>, RepositoryError> {
     let (done, ended) = sync_channel(1);
     let (shared, name, tail) = (Arc::clone(shared), name.to_owned(), Arc::clone(tail));
-    std::thread::spawn(move || {
+    let pass_on = move || {
         for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
             let line = path::printable(&line);
             let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
@@ -290,7 +319,12 @@ fn pass_on_stderr(
             drop(tail);
             shared.observer.event(Event::CommandOutput { stream: name.clone(), line });
         }
-        let _ = done.send(());
+        Ok(())
+    };
+    let thread = start("messages", move || {
+        // Nobody may be waiting any more.
+        let _ = done.send(caught(pass_on));
     });
-    ended
+    thread.map_err(RepositoryError::Thread)?;
+    Ok(ended)
 }

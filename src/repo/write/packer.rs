@@ -14,6 +14,7 @@ use crate::id::{ChunkId, PackId, SegmentId, SessionId};
 use crate::repo::index::NewPack;
 use crate::repo::{Repository, RepositoryError, SEGMENT_BYTES, SEGMENT_PACKS, publish_parity};
 use crate::storage::{ObjectName, PendingObject, StorageError};
+use crate::threads::{self, caught};
 
 /// Full packs that may wait to be finished before writers wait too.
 const FINISH_QUEUE: usize = 2;
@@ -50,6 +51,24 @@ struct OpenPack {
     footer: Footer,
 }
 
+impl OpenPack {
+    /// Seals a block and appends it; returns how many bytes that took.
+    fn append(
+        &mut self,
+        encoding: Encoding,
+        stored: &mut Vec<u8>,
+        chunks: &[FooterChunk],
+        bases: &[ChunkId],
+    ) -> Result<u32, RepositoryError> {
+        let number = u32::try_from(self.footer.blocks.len()).expect("packs are closed before");
+        self.sealer.seal(PartKind::Block, number, stored);
+        let stored_len = u32::try_from(stored.len()).expect("blocks are short");
+        self.object.append(stored)?;
+        self.footer.push(stored_len, encoding, chunks, bases);
+        Ok(stored_len)
+    }
+}
+
 #[derive(Default)]
 struct State {
     open: [Option<OpenPack>; 2],
@@ -61,6 +80,8 @@ struct State {
     /// Packs handed to the finisher and not done.
     finishing: usize,
     failure: Option<RepositoryError>,
+    /// The finisher panicked: there may be packs that neither the index nor `unlisted` knows.
+    lost_track: bool,
 }
 
 /// The packs that one writer has open.
@@ -73,11 +94,12 @@ pub(super) struct Packer {
 }
 
 impl Packer {
-    /// Starts the packer and its finisher thread.
+    /// Starts the packer and its finisher thread. Without that thread, the first block that is
+    /// appended is an error.
     pub(super) fn start(
         repository: &Arc<Repository>,
         claims: &Arc<Claims>,
-    ) -> (Arc<Self>, std::thread::JoinHandle<()>) {
+    ) -> (Arc<Self>, Option<std::thread::JoinHandle<()>>) {
         let (sender, receiver) = sync_channel(FINISH_QUEUE);
         let packer = Arc::new(Self {
             repository: Arc::clone(repository),
@@ -86,12 +108,19 @@ impl Packer {
             queue: Mutex::new(Some(sender)),
         });
         let (finisher, claims) = (Arc::clone(&packer), Arc::clone(claims));
-        let thread = std::thread::spawn(move || finisher.finish_packs(&receiver, &claims));
-        (packer, thread)
+        let thread = threads::start("packs", move || finisher.finish_packs(&receiver, &claims));
+        let thread = thread.map_err(|error| packer.fail(RepositoryError::Thread(error)));
+        (packer, thread.ok())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the writer: nothing more can be stored, and everybody who tries or waits is told why.
+    pub(super) fn fail(&self, error: RepositoryError) {
+        self.state().failure.get_or_insert(error);
+        self.finished.notify_all();
     }
 
     /// Seals a block and appends it to the open pack of its class. `stored` holds the encoded
@@ -108,24 +137,18 @@ impl Packer {
         if let Some(failure) = &state.failure {
             return Err(failure.again());
         }
-        if state.open[class as usize].is_none() {
-            state.open[class as usize] = Some(self.begin(class, state.session)?);
-        }
-        let slot = &mut state.open[class as usize];
-        let pack = slot.as_mut().expect("opened just above");
-        let number = u32::try_from(pack.footer.blocks.len()).expect("packs are closed before");
-        pack.sealer.seal(PartKind::Block, number, stored);
-        let stored_len = u32::try_from(stored.len()).expect("blocks are short");
-        if let Err(error) = pack.object.append(stored) {
-            // The object is dead, and so is this writer: nothing more may go into the pack.
-            *slot = None;
-            state.failure = Some(error.again().into());
-            return Err(error.into());
-        }
-        pack.footer.push(stored_len, encoding, chunks, bases);
+        let mut pack = match state.open[class as usize].take() {
+            Some(pack) => pack,
+            None => self.begin(class, state.session)?,
+        };
+        let appended = caught(|| pack.append(encoding, stored, chunks, bases));
+        let stored_len = appended.inspect_err(|error| {
+            // The pack is lost, and with it blocks of others: nothing more may be stored.
+            state.failure = Some(error.again());
+        })?;
         let full = pack.object.len() >= u64::from(self.repository.config().pack_size)
             || pack.footer.chunks.len() >= MAX_CHUNKS;
-        let done = if full { slot.take() } else { None };
+        let done = if full { Some(pack) } else { state.open[class as usize].replace(pack) };
         let plain: u64 = chunks.iter().map(|chunk| u64::from(chunk.len)).sum();
         state.totals.plain_bytes[class as usize] += plain;
         state.totals.stored_bytes[class as usize] += u64::from(stored_len);
@@ -157,7 +180,12 @@ impl Packer {
     fn hand_over(&self, packs: Vec<OpenPack>) -> Result<(), RepositoryError> {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let sent = queue.is_some_and(|queue| queue.send(packs).is_ok());
-        if sent { Ok(()) } else { Err(RepositoryError::Writer("it was stopped".to_owned())) }
+        if sent {
+            return Ok(());
+        }
+        let stopped = RepositoryError::Writer("it was stopped".to_owned());
+        self.fail(stopped.again());
+        Err(stopped)
     }
 
     /// Closes the open packs and waits until every pack is durable and in the index.
@@ -180,6 +208,11 @@ impl Packer {
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether there may be packs in storage that this writer lost track of.
+    pub(super) fn has_lost_track(&self) -> bool {
+        self.state().lost_track
     }
 
     /// The finished packs that no index segment lists yet, also those of a writer that failed.
@@ -222,7 +255,7 @@ impl Packer {
         if packs.is_empty() {
             return Ok(());
         }
-        match self.repository.publish_segment(SegmentId::random(), &packs) {
+        match caught(|| self.repository.publish_segment(SegmentId::random(), &packs)) {
             Ok(bytes) => self.count_bytes(bytes),
             Err(error) => {
                 self.still_unlisted(packs);
@@ -234,11 +267,14 @@ impl Packer {
 
     fn finish_packs(&self, queue: &Receiver<Vec<OpenPack>>, claims: &Claims) {
         while let Ok(packs) = queue.recv() {
-            let results = self.finish_together(packs, claims);
-            let count = results.len();
-            let listed = if self.note(results) { self.list_finished() } else { Ok(()) };
+            let count = packs.len();
+            let done = caught(|| {
+                let results = self.finish_together(packs, claims);
+                if self.note(results) { self.list_finished() } else { Ok(()) }
+            });
             let mut state = self.state();
-            if let Err(error) = listed {
+            if let Err(error) = done {
+                state.lost_track |= matches!(error, RepositoryError::Internal(_));
                 state.failure.get_or_insert(error);
             }
             state.finishing -= count;

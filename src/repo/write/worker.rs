@@ -34,7 +34,7 @@ impl Writer {
         let claims = Arc::new(Claims::new());
         let (packer, finisher) = Packer::start(repository, &claims);
         let repository = Arc::clone(repository);
-        Self { repository, claims, packer, finisher: Some(finisher), level }
+        Self { repository, claims, packer, finisher, level }
     }
 
     /// Says which session the packs belong to that are begun from now on: as long as it is
@@ -112,6 +112,10 @@ impl Writer {
     /// When storage fails.
     pub fn close(mut self) -> Result<(), RepositoryError> {
         self.stop();
+        if self.packer.has_lost_track() {
+            let lost = "packs may be in no index segment".to_owned();
+            return self.packer.list_finished().and(Err(RepositoryError::Writer(lost)));
+        }
         // Under another name, once: a fault may have been of the moment.
         self.packer.list_finished().or_else(|_| self.packer.list_finished())
     }
@@ -119,7 +123,7 @@ impl Writer {
     fn stop(&mut self) {
         self.packer.stop();
         if let Some(finisher) = self.finisher.take() {
-            // A panic there was reported by its own message.
+            // What it was doing is done or has failed, and a panic there is a failure.
             let _ = finisher.join();
         }
     }
@@ -166,6 +170,12 @@ impl std::fmt::Debug for Worker {
 }
 
 impl Worker {
+    /// Ends the whole writer: a thread that stored chunks failed, so chunks that others rely on may
+    /// never be stored.
+    pub fn fail(&self, error: &RepositoryError) {
+        self.packer.fail(error.again());
+    }
+
     /// The repository it writes to.
     pub fn repository(&self) -> &Arc<Repository> {
         &self.repository

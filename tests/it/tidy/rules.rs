@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const LAYERS: &[(&str, u8)] = &[
     ("id", 0),
     ("event", 0),
+    ("threads", 0),
     ("chunk", 1),
     ("codec", 1),
     ("parity", 1),
