@@ -16,6 +16,7 @@ use gabion::format::snapshot::{Moment, Snapshot};
 use gabion::id::{ChunkId, SnapshotId};
 use gabion::ops::restore::{Overwrite, RestoreOptions, restore};
 use gabion::repo::{InitOptions, PackClass, Repository, RepositoryError, Unlock, Worker, Writer};
+use gabion::source::pattern::Patterns;
 use gabion::storage::{MemoryStorage, ObjectName};
 use gabion::target::{MetadataPolicy, OwnerPolicy};
 
@@ -134,8 +135,8 @@ fn options(wish: Wish, root: ChunkId, target: PathBuf) -> RestoreOptions {
         snapshot: snapshot(root),
         path: wish.path,
         target,
-        include: Vec::new(),
-        exclude: Vec::new(),
+        include: Patterns::default(),
+        exclude: Patterns::default(),
         overwrite: wish.overwrite,
         delete: wish.delete,
         dry_run: wish.dry_run,

@@ -178,10 +178,9 @@ impl Profile {
     /// A container of the disk-objectstore, in use: what is stored is moved from `loose` into
     /// `packs`, which only grow, and `packs.idx` says where it lies there.
     fn container(&mut self, container: PathBuf) {
-        let at =
-            |name: &str| crate::source::exclude::literal(&container.join(name).to_string_lossy());
+        let at = |name: &str| crate::source::pattern::literal(container.join(name));
         // Half-written objects; the folder itself must be there.
-        self.exclude.push(format!("{}/*", at("sandbox")));
+        self.exclude.push(format!("{}/*", at("sandbox").to_string_lossy()));
         let (file, beside) = (container.join("packs.idx"), container.join("packs"));
         self.indexes.push(IndexConfig { file, beside });
     }

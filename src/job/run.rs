@@ -1,5 +1,6 @@
 //! Taking the snapshot of a job: dumps first, then the files that they name.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -32,8 +33,8 @@ pub struct RunOptions {
     pub time: Timestamp,
     /// Tells the time.
     pub clock: fn() -> Timestamp,
-    /// Patterns that leave out the program's own folders.
-    pub own_patterns: Vec<String>,
+    /// Patterns that leave out the program's own directories.
+    pub own_patterns: Vec<OsString>,
     /// A private, empty folder for copies of databases.
     pub work: PathBuf,
     /// Threads that read and store.
@@ -174,8 +175,8 @@ fn ask_for_changes(
 ///
 /// # Errors
 /// When a pattern or pattern file cannot be used.
-pub fn excludes(job: &Job, own_patterns: Vec<String>) -> Result<Excludes, OpError> {
-    let mut patterns = job.exclude.clone();
+pub fn excludes(job: &Job, own_patterns: Vec<OsString>) -> Result<Excludes, OpError> {
+    let mut patterns: Vec<OsString> = job.exclude.iter().map(Into::into).collect();
     for stream in &job.streams {
         if let StreamConfig::Sqlite(database) = stream {
             patterns.extend(live_files(&database.path));
@@ -194,12 +195,18 @@ pub fn excludes(job: &Job, own_patterns: Vec<String>) -> Result<Excludes, OpErro
     };
     builder.build().map_err(|error| {
         let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-        OpError::Refused(format!("{error}{}", cause.unwrap_or_default()))
+        let advice = error.advice().map(|advice| format!("; {advice}"));
+        let (cause, advice) = (cause.unwrap_or_default(), advice.unwrap_or_default());
+        OpError::Refused(format!("{error}{cause}{advice}"))
     })
 }
 
 /// Patterns for an SQLite database and what lies beside it while it is in use.
-fn live_files(database: &Path) -> Vec<String> {
-    let Some(path) = database.to_str() else { return Vec::new() };
-    ["", "-wal", "-shm", "-journal"].map(|ending| literal(&format!("{path}{ending}"))).to_vec()
+fn live_files(database: &Path) -> Vec<OsString> {
+    let beside = |ending: &str| {
+        let mut path = database.as_os_str().to_owned();
+        path.push(ending);
+        literal(path)
+    };
+    ["", "-wal", "-shm", "-journal"].map(beside).to_vec()
 }

@@ -5,16 +5,14 @@
 //! singly, then the ignore files of the tree (the deeper the stronger), then pattern files. What
 //! is below an excluded folder cannot be brought back.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
-
-use super::pattern::Pattern;
 pub use super::pattern::literal;
+use super::pattern::{Pattern, PatternError, PatternSet, quoted};
 use super::{SourceError, Stat};
 use crate::format::entry::EntryKind;
 use crate::format::snapshot::Window;
@@ -35,7 +33,7 @@ const READ_IGNORE_FILE: &str = "read the ignore file";
 #[derive(Debug, Clone, Default)]
 pub struct ExcludesBuilder {
     /// Single patterns, the strongest.
-    pub patterns: Vec<String>,
+    pub patterns: Vec<OsString>,
     /// Files of patterns, one a line, the weakest.
     pub pattern_files: Vec<PathBuf>,
     /// Honour `.gabionignore` files in the tree.
@@ -43,7 +41,7 @@ pub struct ExcludesBuilder {
     /// Of folders with a valid `CACHEDIR.TAG`, keep only the folder and the tag.
     pub caches: bool,
     /// Of folders that hold a file of such a name, keep only the folder.
-    pub if_present: Vec<String>,
+    pub if_present: Vec<OsString>,
     /// Leave out regular files of more bytes than this.
     pub larger_than: Option<u64>,
     /// Leave out what is no folder and was last changed outside of this window.
@@ -53,17 +51,24 @@ pub struct ExcludesBuilder {
 /// A pattern that cannot be used, or a pattern file that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ExcludeError {
-    /// The pattern means nothing.
-    #[error("invalid exclude pattern {pattern:?}{}: {reason}", origin.as_deref().unwrap_or(""))]
+    /// The pattern means nothing, or can never match.
+    #[error(
+        "invalid exclude pattern {}{}: {}",
+        quoted(&error.pattern), origin.as_deref().unwrap_or(""), error.reason
+    )]
     Pattern {
-        /// The pattern as written.
-        pattern: String,
+        /// What is wrong with which pattern.
+        error: PatternError,
         /// Where it stands (" in FILE, line N"), for a pattern from a file.
         origin: Option<String>,
-        /// What is wrong with it.
-        reason: String,
     },
-    /// The file is not there, not readable or not text.
+    /// What should be the name of a marker file is none.
+    #[error("invalid name of a marker file {}: a name has no slash and is not empty", quoted(.0.as_bytes()))]
+    Marker(OsString),
+    /// The patterns are too many to be compiled.
+    #[error("cannot use the exclude patterns: {0}")]
+    TooMany(String),
+    /// The file is missing or cannot be read.
     #[error("cannot read the pattern file {}", path.display())]
     File {
         /// The file.
@@ -72,6 +77,18 @@ pub enum ExcludeError {
         #[source]
         source: io::Error,
     },
+}
+
+impl ExcludeError {
+    /// How to write what was probably meant; begins with a verb.
+    pub fn advice(&self) -> Option<&str> {
+        match self {
+            Self::Pattern { error, .. } => error.advice(),
+            Self::Marker(_) => Some("give the name of a file alone"),
+            Self::TooMany(_) => Some("write fewer patterns with wildcards"),
+            Self::File { .. } => None,
+        }
+    }
 }
 
 /// Validated excludes, ready for any source. The default excludes nothing.
@@ -84,7 +101,7 @@ pub(super) struct Rules {
     pub(super) weak: Vec<Pattern>,
     pub(super) use_ignore_files: bool,
     pub(super) caches: bool,
-    pub(super) if_present: Vec<String>,
+    pub(super) if_present: Vec<OsString>,
     pub(super) larger_than: Option<u64>,
     pub(super) window: Option<Window>,
 }
@@ -108,18 +125,29 @@ impl ExcludesBuilder {
     /// # Errors
     /// Names the first invalid pattern with its file and line, or the unreadable file.
     pub fn build(self) -> Result<Excludes, ExcludeError> {
-        let mut strong = Vec::new();
-        for text in &self.patterns {
-            strong.extend(validated(Pattern::of_text(text), text, None)?);
-        }
+        let failed = |error| ExcludeError::Pattern { error, origin: None };
+        let strong: Result<Vec<_>, _> =
+            self.patterns.iter().map(|text| Pattern::of_text(text.as_bytes())).collect();
+        let strong = strong.map_err(failed)?;
         let mut weak = Vec::new();
         for path in &self.pattern_files {
             let failed = |source| ExcludeError::File { path: path.clone(), source };
-            let text = std::fs::read(path).and_then(text_of).map_err(failed)?;
-            for (number, line) in lines(&text) {
-                let origin = format!(" in {}, line {number}", path.display());
-                weak.extend(validated(Pattern::of_line(line), line, Some(origin))?);
+            for (number, line) in lines(&std::fs::read(path).map_err(failed)?) {
+                let failed = |error| {
+                    let origin = Some(format!(" in {}, line {number}", path.display()));
+                    ExcludeError::Pattern { error, origin }
+                };
+                weak.extend(Pattern::of_line(line).map_err(failed)?);
             }
+        }
+        for patterns in [&strong, &weak] {
+            PatternSet::new(patterns, false).map_err(ExcludeError::TooMany)?;
+        }
+        let is_name = |name: &OsString| {
+            !matches!(name.as_bytes(), b"" | b"." | b"..") && !name.as_bytes().contains(&b'/')
+        };
+        if let Some(other) = self.if_present.iter().find(|name| !is_name(name)) {
+            return Err(ExcludeError::Marker(other.clone()));
         }
         Ok(Excludes(Arc::new(Rules {
             strong,
@@ -133,70 +161,10 @@ impl ExcludesBuilder {
     }
 }
 
-fn validated(
-    pattern: Option<Pattern>,
-    text: &str,
-    origin: Option<String>,
-) -> Result<Option<Pattern>, ExcludeError> {
-    let Some(pattern) = pattern else { return Ok(None) };
-    match PatternSet::new([&pattern]) {
-        Ok(_) => Ok(Some(pattern)),
-        Err(reason) => Err(ExcludeError::Pattern { pattern: text.to_owned(), origin, reason }),
-    }
-}
-
-fn text_of(bytes: Vec<u8>) -> io::Result<String> {
-    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
-}
-
 /// The lines with their numbers from 1, a byte order mark skipped.
-fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    text.split('\n').enumerate().map(|(index, line)| (index + 1, line))
-}
-
-/// Compiled patterns, of which the last that matches decides.
-#[derive(Debug)]
-struct PatternSet {
-    compiled: Gitignore,
-    /// The lines that were compiled, with the patterns that they come from.
-    lines: Vec<(String, String)>,
-}
-
-impl PatternSet {
-    fn new<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> Result<Self, String> {
-        let mut builder = GitignoreBuilder::new("");
-        builder.allow_unclosed_class(false);
-        let mut lines = Vec::new();
-        for pattern in patterns {
-            let line = pattern.translate()?;
-            builder.add_line(None, &line).map_err(|error| error.to_string())?;
-            lines.push((line, pattern.text().to_owned()));
-        }
-        Ok(Self { compiled: builder.build().map_err(|error| error.to_string())?, lines })
-    }
-
-    /// Whether the patterns exclude (`true`) or bring back (`false`) the path, if they say
-    /// anything about it. The path is relative to where the patterns apply.
-    fn verdict(&self, path: &[u8], is_folder: bool) -> Option<bool> {
-        match self.compiled.matched(Path::new(OsStr::from_bytes(path)), is_folder) {
-            ignore::Match::None => None,
-            ignore::Match::Ignore(_) => Some(true),
-            ignore::Match::Whitelist(_) => Some(false),
-        }
-    }
-
-    /// The same with the pattern that decides.
-    fn explain(&self, path: &[u8], is_folder: bool) -> Option<(bool, String)> {
-        let matched = self.compiled.matched(Path::new(OsStr::from_bytes(path)), is_folder);
-        let (glob, excluded) = match matched {
-            ignore::Match::None => return None,
-            ignore::Match::Ignore(glob) => (glob, true),
-            ignore::Match::Whitelist(glob) => (glob, false),
-        };
-        let written = self.lines.iter().rfind(|(line, _)| line == glob.original());
-        Some((excluded, written.map_or_else(|| glob.original().to_owned(), |w| w.1.clone())))
-    }
+fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    bytes.split(|&byte| byte == b'\n').enumerate().map(|(index, line)| (index + 1, line))
 }
 
 /// The compiled patterns for one root.
@@ -253,7 +221,7 @@ impl Excludes {
                 .flat_map(|pattern| [Some(pattern.clone()), pattern.relative_to(root)])
                 .flatten()
                 .collect();
-            PatternSet::new(&all).map_err(|reason| {
+            PatternSet::new(&all, false).map_err(|reason| {
                 SourceError::at(root, "apply the excludes to", io::Error::other(reason))
             })
         };
@@ -351,19 +319,23 @@ impl FolderRules {
         let within_root = &path[self.root.below..];
         let said = |origin: &str| {
             let origin = origin.to_owned();
-            move |(excluded, pattern): (bool, String)| {
-                (excluded, format!("the pattern {pattern:?}{origin}"))
+            move |(excluded, pattern): (bool, Pattern)| {
+                (excluded, format!("the pattern {}{origin}", quoted(pattern.text())))
             }
         };
+        let explain = |set: &PatternSet, path: &[u8]| {
+            let pattern = set.deciding(path, is_folder)?.clone();
+            Some((!pattern.is_negated(), pattern))
+        };
         let mut level = self.ignore_files.as_deref();
-        let mut decided = self.root.strong.explain(within_root, is_folder).map(said(""));
+        let mut decided = explain(&self.root.strong, within_root).map(said(""));
         while let (None, Some(current)) = (&decided, level) {
             let folder = super::absolute(&path[..current.below.saturating_sub(1)]);
             let origin = format!(" of {}", folder.join(IGNORE_FILE).display());
-            decided = current.set.explain(&path[current.below..], is_folder).map(said(&origin));
+            decided = explain(&current.set, &path[current.below..]).map(said(&origin));
             level = current.parent.as_deref();
         }
-        let weak = || self.root.weak.explain(within_root, is_folder);
+        let weak = || explain(&self.root.weak, within_root);
         decided.or_else(|| weak().map(said(" of a pattern file")))
     }
 }
@@ -386,14 +358,16 @@ fn read_ignore_file(
         return Err(io::Error::from(io::ErrorKind::FileTooLarge));
     }
     let mut patterns = Vec::new();
-    for (number, line) in lines(&text_of(bytes)?) {
-        match validated(Pattern::of_line(line), line, Some(format!(", line {number}"))) {
+    for (number, line) in lines(&bytes) {
+        match Pattern::of_line(line) {
             Ok(pattern) => patterns.extend(pattern),
             Err(error) => {
-                let source = io::Error::new(io::ErrorKind::InvalidData, error);
+                let advice = error.advice().map(|advice| format!("; {advice}"));
+                let message = format!("line {number}: {error}{}", advice.unwrap_or_default());
+                let source = io::Error::new(io::ErrorKind::InvalidData, message);
                 problems.push(SourceError::at(path, "use a line of the ignore file", source));
             }
         }
     }
-    PatternSet::new(&patterns).map_err(io::Error::other)
+    PatternSet::new(&patterns, false).map_err(io::Error::other)
 }

@@ -13,7 +13,7 @@ pub mod open;
 mod parallel;
 #[cfg(target_os = "linux")]
 pub(crate) mod partial;
-mod pattern;
+pub mod pattern;
 pub(crate) mod plan;
 pub mod portable;
 mod rules_seen;

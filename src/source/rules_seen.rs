@@ -1,6 +1,8 @@
 //! What tells that two scans leave out the same: the rules as they were given, and the files of the
 //! tree that hold further ones.
 
+use std::os::unix::ffi::OsStrExt as _;
+
 use super::exclude::{CACHE_TAG, Excludes, IGNORE_FILE};
 use crate::format::snapshot::Window;
 
@@ -21,7 +23,7 @@ impl Excludes {
         };
         for patterns in [&rules.strong, &rules.weak] {
             put(patterns.len().to_string().as_bytes());
-            patterns.iter().for_each(|pattern| put(pattern.text().as_bytes()));
+            patterns.iter().for_each(|pattern| put(pattern.text()));
         }
         rules.if_present.iter().for_each(|name| put(name.as_bytes()));
         let limit = rules.larger_than.map_or_else(String::new, |limit| limit.to_string());
@@ -57,7 +59,7 @@ mod tests {
     fn every_rule_counts() {
         let of = |builder: ExcludesBuilder| builder.build().unwrap().fingerprint();
         let patterns = |list: &[&str]| ExcludesBuilder {
-            patterns: list.iter().map(|&text| text.to_owned()).collect(),
+            patterns: list.iter().map(|&text| text.into()).collect(),
             ..ExcludesBuilder::default()
         };
         let moment = Some(Moment { seconds: 1, nanos: 0 });
@@ -70,7 +72,7 @@ mod tests {
             patterns(&["b", "a"]),
             ExcludesBuilder { use_ignore_files: true, ..ExcludesBuilder::default() },
             ExcludesBuilder { caches: true, ..ExcludesBuilder::default() },
-            ExcludesBuilder { if_present: vec!["a".to_owned()], ..ExcludesBuilder::default() },
+            ExcludesBuilder { if_present: vec!["a".into()], ..ExcludesBuilder::default() },
             ExcludesBuilder { larger_than: Some(1), ..ExcludesBuilder::default() },
             ExcludesBuilder { larger_than: Some(11), ..ExcludesBuilder::default() },
             ExcludesBuilder { window: Some(since), ..ExcludesBuilder::default() },

@@ -112,7 +112,7 @@ mod tests {
             std::fs::write(top.join(name), "x").unwrap();
         }
         std::fs::write(top.join("a/.gabionignore"), "own\n").unwrap();
-        let patterns = ["*.tmp", "!keep.tmp", "cache/"].map(str::to_owned).to_vec();
+        let patterns = ["*.tmp", "!keep.tmp", "cache/"].map(Into::into).to_vec();
         let excludes = ExcludesBuilder { patterns, use_ignore_files: true, ..Default::default() };
         let excludes = excludes.build().unwrap();
         let roots = [top.clone()];

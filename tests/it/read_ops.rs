@@ -18,6 +18,7 @@ use gabion::ops::snapshot::{Scope, SnapshotOptions, StreamInput, StreamSource, s
 use gabion::ops::stats::stats;
 use gabion::repo::{InitOptions, Repository, Unlock};
 use gabion::source::exclude::Excludes;
+use gabion::source::pattern::Patterns;
 use gabion::storage::{MemoryStorage, ObjectKind};
 
 const TIME: Timestamp = Timestamp { seconds: 1_800_000_000, nanos: 0 };
@@ -158,7 +159,7 @@ fn what_was_taken_is_listed_found_and_comes_back() {
     assert!(world.cat(&taken, b"db.dump").unwrap() == noise(3 << 20, 2));
     assert_eq!(world.cat(&taken, &world.stored("src/hard")).unwrap(), b"a few bytes");
     assert!(matches!(world.cat(&taken, &world.stored("src")), Err(OpError::Refused(_))));
-    let names = NamePatterns::new(&["LARGE".to_owned(), "db.*".to_owned()], true).unwrap();
+    let names = NamePatterns::new(&Patterns::new(["LARGE", "db.*"]).unwrap(), true).unwrap();
     let options = FindOptions { names, min_size: Some(1 << 20), ..FindOptions::default() };
     let mut found = Vec::new();
     let snapshots = [taken.clone(), world.take()];

@@ -16,6 +16,7 @@ use gabion::ops::OpError;
 use gabion::ops::restore::{Overwrite, RestoreOptions, RestoreSummary, restore};
 use gabion::repo::Repository;
 use gabion::source::metadata::{OwnerNames, read_metadata};
+use gabion::source::pattern::Patterns;
 use gabion::source::scan::{Scan, ScanOptions, Scanned};
 use gabion::storage::{MemoryStorage, ObjectKind};
 use gabion::target::{MetadataPolicy, TargetFolder};
@@ -186,8 +187,8 @@ pub(crate) fn options(snapshot: &Snapshot, target: &Path) -> RestoreOptions {
         snapshot: snapshot.clone(),
         path: Some(snapshot.paths[0].0.strip_prefix(b"/").unwrap().to_vec()),
         target: target.to_owned(),
-        include: Vec::new(),
-        exclude: Vec::new(),
+        include: Patterns::default(),
+        exclude: Patterns::default(),
         overwrite: None,
         delete: false,
         dry_run: false,
@@ -301,8 +302,11 @@ fn includes_excludes_single_files_and_absolute_paths() {
         run(&world.again(), &snapshot, target.path(), |options| change(options)).unwrap();
         facts(target.path()).into_keys().map(|n| String::from_utf8(n).unwrap()).collect::<Vec<_>>()
     };
-    assert_eq!(names(&|o| o.include = vec!["*.txt".into()]), ["x", "x/y", "x/y/keep.txt"]);
-    assert_eq!(names(&|o| o.exclude = vec!["/x/y".into()]), ["x", "x/skip.log"]);
+    assert_eq!(
+        names(&|o| o.include = Patterns::new(["*.txt"]).unwrap()),
+        ["x", "x/y", "x/y/keep.txt"]
+    );
+    assert_eq!(names(&|o| o.exclude = Patterns::new(["/x/y"]).unwrap()), ["x", "x/skip.log"]);
     let top = snapshot.paths[0].0.strip_prefix(b"/").unwrap();
     let file = [top, b"/x/skip.log"].concat();
     assert_eq!(names(&|o| o.path = Some(file.clone())), ["skip.log"]);

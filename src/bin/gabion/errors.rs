@@ -12,6 +12,8 @@ use gabion::job::config::ConfigError;
 use gabion::job::state::StateError;
 use gabion::ops::OpError;
 use gabion::repo::RepositoryError;
+use gabion::source::exclude::ExcludeError;
+use gabion::source::pattern::PatternError;
 use gabion::storage::{StorageError, StorageErrorKind};
 use gabion::target::TargetErrorKind;
 
@@ -182,6 +184,26 @@ impl From<ConfigError> for Failure {
         let failure = Self::of(Exit::Usage, &error);
         match error.cure {
             Some(cure) => failure.hint(cure),
+            None => failure,
+        }
+    }
+}
+
+impl From<PatternError> for Failure {
+    fn from(error: PatternError) -> Self {
+        let failure = Self::of(Exit::Usage, &error);
+        match error.advice() {
+            Some(advice) => failure.hint(advice),
+            None => failure,
+        }
+    }
+}
+
+impl From<ExcludeError> for Failure {
+    fn from(error: ExcludeError) -> Self {
+        let failure = Self::of(Exit::Usage, &error);
+        match error.advice() {
+            Some(advice) => failure.hint(advice),
             None => failure,
         }
     }

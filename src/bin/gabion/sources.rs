@@ -1,12 +1,15 @@
 //! The sources of a snapshot as the user named them: made absolute, and kept apart from gabion's
 //! own folders.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use gabion::source::exclude::literal;
+use gabion::format::path::printable;
+use gabion::source::pattern::literal;
 
 use crate::console::Console;
-use crate::errors::{Exit, Failure};
+use crate::errors::Failure;
 use crate::session::Session;
 
 /// The absolute path that `path` means, without `.`, `..` and double slashes. Links are followed
@@ -46,7 +49,7 @@ pub(crate) fn mention_links(paths: &[PathBuf], console: &Console) {
 pub(crate) fn patterns_against_own(
     session: &Session,
     paths: &[PathBuf],
-) -> Result<Vec<String>, Failure> {
+) -> Result<Vec<OsString>, Failure> {
     let cache = session.cache_folder();
     let place = session.place()?;
     // One on another machine lies in no source.
@@ -59,7 +62,7 @@ fn patterns_against(
     own: &[(&str, &Path)],
     paths: &[PathBuf],
     console: &Console,
-) -> Result<Vec<String>, Failure> {
+) -> Result<Vec<OsString>, Failure> {
     let mut patterns = Vec::new();
     for (what, folder) in own {
         // What cannot be found lies in no source either.
@@ -72,12 +75,9 @@ fn patterns_against(
                 return Err(Failure::usage(format!("{path} is {what} itself: name other sources")));
             }
             let inside = path.join(below);
-            let Some(text) = inside.to_str() else {
-                let message = format!("{what} lies in a source: {}", inside.display());
-                return Err(Failure::new(Exit::Failed, message).hint("exclude it by a pattern"));
-            };
-            console.note(&format!("{what} lies in a source and is left out: {text}"));
-            patterns.push(literal(text));
+            let shown = printable(inside.as_os_str().as_bytes());
+            console.note(&format!("{what} lies in a source and is left out: {shown}"));
+            patterns.push(literal(inside));
         }
     }
     Ok(patterns)
@@ -106,10 +106,5 @@ mod tests {
         std::os::unix::fs::symlink("a/b", top.join("link")).unwrap();
         assert_eq!(absolute(&top.join("link/../c")).unwrap(), top.join("a/c"));
         assert_eq!(absolute(&top.join("link/")).unwrap(), top.join("link"));
-    }
-
-    #[test]
-    fn nothing_in_a_path_is_a_wildcard() {
-        assert_eq!(literal("/a*b/[x]?"), "/a\\*b/\\[x\\]\\?");
     }
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::format::path::printable;
 use crate::job::schedule::Schedule;
-use crate::source::exclude::ExcludesBuilder;
+use crate::source::pattern::Patterns;
 
 /// Reads and checks the whole file.
 pub(super) fn configuration(source: &str, home: Option<&Path>) -> Result<Configuration, Wrong> {
@@ -184,9 +184,9 @@ fn job_paths(
 }
 
 fn check_pattern(pattern: &Text) -> Result<(), Wrong> {
-    let patterns = vec![pattern.get_ref().clone()];
-    let built = ExcludesBuilder { patterns, ..ExcludesBuilder::default() }.build();
-    built.map(drop).map_err(|error| wrong(pattern, error.to_string(), "correct the pattern"))
+    Patterns::new([pattern.get_ref()]).map(drop).map_err(|error| {
+        wrong(pattern, error.to_string(), error.advice().unwrap_or("correct the pattern"))
+    })
 }
 
 /// Where presets stand for further paths, it turns out at a run whether they hold all of these.

@@ -14,7 +14,7 @@ use crate::ops::OpError;
 use crate::ops::list::{find_entry, list};
 use crate::ops::restore::{RestoreOptions, restore};
 use crate::repo::Repository;
-use crate::source::exclude::literal;
+use crate::source::pattern::Patterns;
 use crate::target::{MetadataPolicy, OwnerPolicy};
 
 /// Where they go.
@@ -34,7 +34,7 @@ pub(super) struct Found {
 
 /// A file that was chosen.
 struct Chosen {
-    path: String,
+    path: Vec<u8>,
     size: u64,
 }
 
@@ -82,8 +82,8 @@ pub(super) fn restore_sample(
         snapshot: snapshot.clone(),
         path: None,
         target: place.target.clone(),
-        include: wanted.iter().map(|path| format!("/{}", literal(path))).collect(),
-        exclude: Vec::new(),
+        include: Patterns::of_paths(wanted.iter().map(|path| &**path)),
+        exclude: Patterns::default(),
         overwrite: None,
         delete: false,
         dry_run: false,
@@ -107,15 +107,9 @@ pub(super) fn restore_sample(
     Ok(found)
 }
 
-/// The entry as a file that a pattern can name: its name is text, and nothing in it is lost in a
-/// pattern.
 fn as_file(entry: &EntryRef<'_>) -> Option<Chosen> {
-    if entry.kind() != EntryKind::File {
-        return None;
-    }
-    let path = std::str::from_utf8(entry.path()).ok()?;
-    let plain = !path.ends_with(' ') && !path.contains(char::is_control);
-    plain.then(|| Chosen { path: path.to_owned(), size: entry.size() })
+    let is_file = entry.kind() == EntryKind::File;
+    is_file.then(|| Chosen { path: entry.path().to_vec(), size: entry.size() })
 }
 
 /// Chooses files, each with the same chance.

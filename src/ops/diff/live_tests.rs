@@ -300,7 +300,7 @@ fn what_is_excluded_is_neither_added_nor_removed() {
     std::fs::create_dir(world.place("cache")).unwrap();
     let mut options = LiveOptions::default();
     assert_eq!(world.diff(&options), ["cache +"]);
-    let patterns = ["cache", "folder"].map(str::to_owned).to_vec();
+    let patterns = ["cache", "folder"].map(Into::into).to_vec();
     let excludes = crate::source::exclude::ExcludesBuilder { patterns, ..Default::default() };
     options.excludes = excludes.build().unwrap();
     assert_eq!(world.diff(&options), [""; 0]);

@@ -1,62 +1,30 @@
-//! Patterns of names: as in an ignore file, one without a slash fits the name, one with a slash
-//! the whole path.
-
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
-
-use globset::{GlobBuilder, GlobMatcher};
+//! Patterns of what is looked for.
 
 use crate::format::entry::EntryKind;
-use crate::format::path;
 use crate::ops::OpError;
+use crate::source::pattern::{PatternSet, Patterns};
 
-#[derive(Debug, Clone)]
-struct NamePattern {
-    glob: GlobMatcher,
-    whole_path: bool,
-    folders_only: bool,
-}
-
-/// Patterns, of which one must fit; without any, everything does.
+/// Compiled patterns, which are compared with the path from the snapshot's top. Without any,
+/// everything is found.
 #[derive(Debug, Clone, Default)]
-pub struct NamePatterns(Vec<NamePattern>);
+pub struct NamePatterns(Option<PatternSet>);
 
 impl NamePatterns {
-    /// Reads patterns: `*`, `?`, `[...]` and `{a,b}` within a name, `**` for any folders. One with
-    /// a slash before its end is held against the whole path, from the snapshot's top (begin it
-    /// with `**/` for anywhere); a slash at the end asks for a folder.
+    /// Compiles patterns, in which upper and lower case are the same if `ignore_case` says so.
     ///
     /// # Errors
-    /// `Refused`, with the pattern and what is wrong with it.
-    pub fn new(patterns: &[String], ignore_case: bool) -> Result<Self, OpError> {
-        let read = |text: &String| {
-            let folders_only = text.ends_with('/');
-            let body = text.strip_suffix('/').unwrap_or(text);
-            let whole_path = body.contains('/');
-            let body = body.strip_prefix('/').unwrap_or(body);
-            let refused = |why: &str| OpError::Refused(format!("the pattern {text:?} {why}"));
-            if body.is_empty() {
-                return Err(refused("fits nothing"));
-            }
-            let glob = GlobBuilder::new(body)
-                .literal_separator(true)
-                .backslash_escape(true)
-                .case_insensitive(ignore_case)
-                .build()
-                .map_err(|error| refused(&format!("cannot be used: {}", error.kind())))?;
-            Ok(NamePattern { glob: glob.compile_matcher(), whole_path, folders_only })
-        };
-        patterns.iter().map(read).collect::<Result<_, _>>().map(Self)
+    /// `Refused` when they are too many.
+    pub fn new(patterns: &Patterns, ignore_case: bool) -> Result<Self, OpError> {
+        if patterns.is_empty() {
+            return Ok(Self::default());
+        }
+        let set = PatternSet::new(&patterns.0, ignore_case).map_err(OpError::Refused)?;
+        Ok(Self(Some(set)))
     }
 
     pub(super) fn accept(&self, full: &[u8], kind: EntryKind) -> bool {
-        let fits = |pattern: &NamePattern| {
-            let subject = if pattern.whole_path { full } else { path::name(full) };
-            (!pattern.folders_only || kind == EntryKind::Directory)
-                && pattern.glob.is_match(Path::new(OsStr::from_bytes(subject)))
-        };
-        self.0.is_empty() || self.0.iter().any(fits)
+        let is_directory = kind == EntryKind::Directory;
+        self.0.as_ref().is_none_or(|set| set.verdict(full, is_directory) == Some(true))
     }
 }
 
@@ -64,9 +32,9 @@ impl NamePatterns {
 mod tests {
     use super::*;
 
-    fn fits(pattern: &str, path: &[u8]) -> bool {
-        let patterns = NamePatterns::new(&[pattern.to_owned()], false).unwrap();
-        patterns.accept(path, EntryKind::File)
+    fn found(patterns: &[&str], path: &[u8]) -> bool {
+        let patterns = Patterns::selecting(patterns).unwrap();
+        NamePatterns::new(&patterns, false).unwrap().accept(path, EntryKind::File)
     }
 
     #[test]
@@ -80,11 +48,11 @@ mod tests {
             ("**/b/*", b"a/b/c"),
             ("/top", b"top"),
             ("a/**", b"a/b/c"),
-            ("{x,y}.z", b"q/y.z"),
+            ("{x,y}.z", b"q/{x,y}.z"),
             ("\\*", b"*"),
             (".*", b"a/.hidden"),
         ] {
-            assert!(fits(pattern, path), "{pattern} {path:?}");
+            assert!(found(&[pattern], path), "{pattern} {path:?}");
         }
         for (pattern, path) in [
             ("*.txt", &b"a.txt/b"[..]),
@@ -92,20 +60,16 @@ mod tests {
             ("a/*", b"a/b/c"),
             ("/top", b"a/top"),
             ("ABC", b"abc"),
-            ("folder/", b"folder"),
+            ("dir/", b"dir"),
             ("\\*", b"x"),
+            ("{x,y}.z", b"q/y.z"),
         ] {
-            assert!(!fits(pattern, path), "{pattern} {path:?}");
+            assert!(!found(&[pattern], path), "{pattern} {path:?}");
         }
-        let folder = NamePatterns::new(&["Folder/".to_owned()], true).unwrap();
-        assert!(folder.accept(b"x/fOLDER", EntryKind::Directory));
-    }
-
-    #[test]
-    fn bad_patterns_are_refused_by_name() {
-        for bad in ["[a", "{a", "/", "", "a[z-a]"] {
-            let error = NamePatterns::new(&[bad.to_owned()], false).unwrap_err();
-            assert!(error.to_string().starts_with(&format!("the pattern {bad:?} ")), "{error}");
-        }
+        assert!(found(&["*.c", "!b*"], b"a.c") && !found(&["*.c", "!b*"], b"b.c"));
+        let directory = Patterns::new(["Dir/"]).unwrap();
+        let directory = NamePatterns::new(&directory, true).unwrap();
+        assert!(directory.accept(b"x/dIR", EntryKind::Directory));
+        assert!(NamePatterns::default().accept(b"x", EntryKind::File));
     }
 }

@@ -5,9 +5,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::event::Event;
 use crate::ops::test_support::{TestEntry, TestRepository, TestTree, tree};
+use crate::source::pattern::Patterns;
 
 fn named(pattern: &str) -> FindOptions {
-    let names = NamePatterns::new(&[pattern.to_owned()], false).unwrap();
+    let names = NamePatterns::new(&Patterns::new([pattern]).unwrap(), false).unwrap();
     FindOptions { names, ..FindOptions::default() }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use crate::format::snapshot::Snapshot;
+use crate::source::pattern::Patterns;
 use crate::target::MetadataPolicy;
 
 /// What happens to what is at the target already.
@@ -31,10 +32,11 @@ pub struct RestoreOptions {
     pub path: Option<Vec<u8>>,
     /// The folder to restore into; made when it is missing.
     pub target: PathBuf,
-    /// Patterns as in an ignore file, relative to the target: only what fits is restored.
-    pub include: Vec<String>,
-    /// Patterns as in an ignore file, relative to the target: what fits is not restored.
-    pub exclude: Vec<String>,
+    /// Relative to the target: only what matches is restored. A pattern that matches nothing is a
+    /// problem.
+    pub include: Patterns,
+    /// Relative to the target: what matches is not restored.
+    pub exclude: Patterns,
     /// What happens to what is there; without it the target must be empty.
     pub overwrite: Option<Overwrite>,
     /// Remove from restored folders what the snapshot does not have in them.

@@ -31,7 +31,7 @@ pub(super) fn verify(
         let compared = restore.target()?.compare_top(meta, &options.policy);
         report(restore, b".", in_words(compared));
     }
-    let mut filter = Filter::new(&options.include, &options.exclude)?;
+    let mut filter = Filter::new(options)?;
     let top = options.path.clone().unwrap_or_default();
     let mut cursor = PageReader::new(restore.repository).cursor(options.snapshot.root);
     cursor.seek(&top)?;

@@ -69,7 +69,7 @@ impl<'a> Walk<'a, 'a> {
             restore,
             cursor,
             pages: PageReader::new(restore.repository),
-            filter: Filter::new(&options.include, &options.exclude)?,
+            filter: Filter::new(options)?,
             folders: Vec::new(),
             window: Window::default(),
             windows,
@@ -82,6 +82,17 @@ impl<'a> Walk<'a, 'a> {
     /// Restores everything. Gives the metadata of the folder whose content went into the target,
     /// if it was a single one.
     pub(super) fn run(mut self) -> Result<Option<Metadata>, OpError> {
+        let top_meta = self.walk()?;
+        for pattern in self.filter.unmatched() {
+            self.restore.problem(
+                format!("--include {pattern}").as_bytes(),
+                "it matches nothing of what is restored".to_owned(),
+            );
+        }
+        Ok(top_meta)
+    }
+
+    fn walk(&mut self) -> Result<Option<Metadata>, OpError> {
         let top = self.restore.options.path.clone().unwrap_or_default();
         let mut top_meta = None;
         if !top.is_empty() {

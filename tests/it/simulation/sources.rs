@@ -122,8 +122,9 @@ pub(super) fn excludes(version: Version) -> Excludes {
         let of = |forms: &[usize; ITEMS]| {
             let left_out = |(item, form): &(usize, usize)| forms[*item] != *form;
             let all = (0..ITEMS).flat_map(|item| (0..FORMS).map(move |form| (item, form)));
-            let patterns =
-                all.filter(left_out).map(|(item, form)| format!("/{}", item_name(item, form)));
+            let patterns = all
+                .filter(left_out)
+                .map(|(item, form)| format!("/{}", item_name(item, form)).into());
             ExcludesBuilder { patterns: patterns.collect(), ..ExcludesBuilder::default() }
                 .build()
                 .unwrap()

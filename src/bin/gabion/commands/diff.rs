@@ -46,7 +46,7 @@ pub(crate) struct Args {
     quick: bool,
     /// Of the live files, leave out what matches the pattern
     #[arg(long, value_name = "GLOB")]
-    exclude: Vec<String>,
+    exclude: Vec<OsString>,
     /// Stay on the file system of the live path
     #[arg(long)]
     one_file_system: bool,
@@ -135,7 +135,7 @@ fn live(
     let builder = ExcludesBuilder { patterns, use_ignore_files: true, ..Default::default() };
     let options = LiveOptions {
         content: !args.quick,
-        excludes: builder.build().map_err(|error| Failure::of(Exit::Usage, &error))?,
+        excludes: builder.build()?,
         one_file_system: args.one_file_system,
         threads: session.readers(),
     };

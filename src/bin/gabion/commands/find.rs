@@ -1,5 +1,7 @@
 //! `gabion find`: in which snapshots something is.
 
+use std::ffi::OsString;
+
 use gabion::event::Problem;
 use gabion::format::entry::{EntryKind, Timestamp};
 use gabion::format::snapshot::Snapshot;
@@ -7,6 +9,7 @@ use gabion::id::SnapshotId;
 use gabion::ops::find::{FindItem, FindOptions, NamePatterns, find};
 use gabion::ops::{OpError, current, find_snapshot};
 use gabion::repo::{Damaged, Repository};
+use gabion::source::pattern::Patterns;
 use serde::Serialize;
 
 use crate::errors::{Exit, Failure, with_causes};
@@ -17,7 +20,9 @@ use crate::session::Session;
 
 /// Find files in all snapshots
 ///
-/// A pattern without a slash is held against the name, one with a slash against the whole path.
+/// Patterns are those of git's ignore files: one without a slash is compared with the name, one with
+/// a slash with the whole path. Of several that match, the last one decides: after '*.c', '!b*' takes
+/// back what begins with b.
 /// An entry that several snapshots hold alike is shown once, with the first and the last of them.
 /// What cannot be searched because of damage is named, and the program ends with 13.
 #[derive(Debug, clap::Args)]
@@ -27,9 +32,9 @@ EXAMPLES:
   gabion find '/home/**/thesis*' --newer '2026-11-01 00:00'
   gabion find '*' --min-size 1GiB --snapshot latest")]
 pub(crate) struct Args {
-    /// Names or paths; any of them
+    /// Names or paths, as in an ignore file; any of them
     #[arg(value_name = "PATTERN", required = true)]
-    patterns: Vec<String>,
+    patterns: Vec<OsString>,
     /// Only in these snapshots [default: all]
     #[arg(long, value_name = "SNAP")]
     snapshot: Vec<String>,
@@ -70,10 +75,10 @@ struct FoundLine<'a> {
 
 /// Finds and prints.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
-    let usage = |error: OpError| Failure::of(Exit::Usage, &error);
+    let patterns = Patterns::selecting(&args.patterns)?;
     let options = FindOptions {
         within: Vec::new(),
-        names: NamePatterns::new(&args.patterns, args.ignore_case).map_err(usage)?,
+        names: NamePatterns::new(&patterns, args.ignore_case)?,
         kinds: args.kind.iter().map(|&kind| kind.into()).collect(),
         newer: args.newer,
         older: args.older,

@@ -9,7 +9,7 @@ use gabion::format::snapshot::Snapshot;
 use gabion::ops::find_snapshot;
 use gabion::ops::restore::{Overwrite, RestoreOptions, RestoreSummary, restore};
 use gabion::repo::Repository;
-use gabion::source::exclude::literal;
+use gabion::source::pattern::{Patterns, literal};
 use gabion::target::{MetadataPolicy, OwnerPolicy};
 use serde::Serialize;
 
@@ -46,12 +46,13 @@ pub(crate) struct Args {
     target: Option<PathBuf>,
     #[command(flatten)]
     into: super::restore_into::IntoArgs,
-    /// Restore only what matches the pattern, as in an ignore file, relative to the target
+    /// Restore only what matches the pattern, as in an ignore file, relative to the target. A pattern
+    /// that matches nothing is a problem
     #[arg(long, value_name = "GLOB")]
-    include: Vec<String>,
+    include: Vec<OsString>,
     /// Do not restore what matches the pattern, as in an ignore file, relative to the target
     #[arg(long, value_name = "GLOB")]
-    exclude: Vec<String>,
+    exclude: Vec<OsString>,
     /// Restore only when this is not running, as a server's port (10443, host:10443), socket or PID
     /// file shows; may be given several times
     #[arg(long, value_name = "PORT|FILE")]
@@ -130,6 +131,8 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
     if args.into.is_given() && spec.path.is_some() {
         return Err(Failure::usage("--database names the stream: give SNAP without a path"));
     }
+    let include = Patterns::selecting(&args.include)?;
+    let exclude = Patterns::new(&args.exclude)?;
     for what in &args.require_stopped {
         must_be_stopped(what)?;
     }
@@ -144,7 +147,8 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
     let target = args.target.clone();
     if let Some(target) = &target {
-        let exclude = into.as_ref().map(|into| format!("/{}", literal(into.stream())));
+        let elsewhere = into.as_ref().map(|into| literal(format!("/{}", into.stream())));
+        let exclude = exclude.and(Patterns::new(elsewhere)?);
         exit = files(
             session,
             &repository,
@@ -153,6 +157,7 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
                 snapshot: snapshot.clone(),
                 path: spec.path,
                 target: target.clone(),
+                include,
                 exclude,
                 interrupted: Arc::clone(&interrupted),
             },
@@ -174,8 +179,9 @@ struct FilesOf {
     snapshot: Snapshot,
     path: Option<Vec<u8>>,
     target: PathBuf,
-    /// A pattern for the stream that goes elsewhere.
-    exclude: Option<String>,
+    include: Patterns,
+    /// What the user leaves out, and the stream that goes elsewhere.
+    exclude: Patterns,
     interrupted: Arc<AtomicBool>,
 }
 
@@ -195,8 +201,8 @@ fn files(
         snapshot: of.snapshot,
         path: of.path,
         target: of.target,
-        include: args.include.clone(),
-        exclude: args.exclude.iter().cloned().chain(of.exclude).collect(),
+        include: of.include,
+        exclude: of.exclude,
         overwrite: args.overwrite.map(Overwrite::from),
         delete: args.delete,
         dry_run,

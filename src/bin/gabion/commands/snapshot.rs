@@ -1,5 +1,6 @@
 //! `gabion snapshot`: takes a snapshot of files and streams.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -106,7 +107,7 @@ pub(crate) struct Args {
 struct ExcludeArgs {
     /// Leave out what matches the pattern
     #[arg(long, value_name = "GLOB")]
-    exclude: Vec<String>,
+    exclude: Vec<OsString>,
     /// Leave out what matches a pattern of this file
     #[arg(long, value_name = "FILE")]
     exclude_file: Vec<PathBuf>,
@@ -118,7 +119,7 @@ struct ExcludeArgs {
     exclude_caches: bool,
     /// Leave out what lies in folders that hold a file of this name
     #[arg(long, value_name = "NAME")]
-    exclude_if_present: Vec<String>,
+    exclude_if_present: Vec<OsString>,
     /// Leave out files larger than this, as 500M or 2GiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     exclude_larger_than: Option<u64>,
@@ -288,7 +289,7 @@ fn excludes(session: &Session, args: &ExcludeArgs, paths: &[PathBuf]) -> Result<
         larger_than: args.exclude_larger_than,
         window: args.window()?,
     };
-    builder.build().map_err(|error| Failure::of(Exit::Usage, &error))
+    builder.build().map_err(Failure::from)
 }
 
 fn parse_stream(text: &str) -> Result<(String, String), String> {

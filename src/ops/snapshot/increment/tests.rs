@@ -340,7 +340,7 @@ fn what_the_parent_could_not_be_sure_of_is_looked_at() {
 fn other_rules_or_a_changed_ignore_file_mean_a_look() {
     let mut world = World::new();
     let rules = |patterns: &[&str]| {
-        let patterns = patterns.iter().map(|&text| text.to_owned()).collect();
+        let patterns = patterns.iter().map(|&text| text.into()).collect();
         let builder =
             ExcludesBuilder { patterns, use_ignore_files: true, ..ExcludesBuilder::default() };
         builder.build().unwrap()
