@@ -7,12 +7,14 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use rustix::fd::{AsFd as _, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 
-use super::folders::{self, Whereabouts};
-use super::mounts::{self, Mount};
+use super::folders::{self, Handle, Whereabouts};
+use super::mounts::{self, FileSystem, Mount};
+use super::unseen::{self, Unseen};
 use super::wire::{Answer, FolderLine, Request, Status, Watched, connect, read_line, write_line};
-use super::{FileSystemId, WatchError, unseen, words};
+use super::{WatchError, words};
+use crate::format::snapshot::RawBytes;
 use crate::id::{RepositoryId, SessionId, SnapshotId};
 
 /// The part of a snapshot in which changes are told, from before its walk until it is confirmed.
@@ -131,10 +133,9 @@ struct Sources {
 struct Places {
     fingerprint: String,
     /// A handle of each mount, with its file system.
-    mounts: Vec<(FileSystemId, OwnedFd)>,
-    /// The devices, and whether one of them is mounted elsewhere, too.
+    mounts: Vec<(FileSystem, OwnedFd)>,
+    /// The devices.
     devices: Vec<u64>,
-    aliased: bool,
 }
 
 impl Sources {
@@ -168,12 +169,8 @@ impl Sources {
     /// In words, when something in the sources is not watched.
     fn look(&self, watched: &[Watched]) -> Result<Places, String> {
         let table = mounts::all().map_err(words)?;
-        let mut places = Places {
-            fingerprint: String::new(),
-            mounts: Vec::new(),
-            devices: Vec::new(),
-            aliased: false,
-        };
+        let mut places =
+            Places { fingerprint: String::new(), mounts: Vec::new(), devices: Vec::new() };
         let mut seen = BTreeSet::new();
         for (_, real) in &self.paths {
             let found = mounts::of(&table, real);
@@ -188,11 +185,11 @@ impl Sources {
                 places.devices.push(mount.device());
             }
         }
+        if !unseen::reports_overlays() {
+            places.fingerprint += &unseen::overlays()?;
+        }
         places.devices.sort_unstable();
         places.devices.dedup();
-        let is_alias =
-            |mount: &Mount| places.devices.contains(&mount.device()) && !seen.contains(&mount.at);
-        places.aliased = table.iter().any(is_alias);
         Ok(places)
     }
 
@@ -204,21 +201,27 @@ impl Sources {
         changes: &mut BTreeSet<PathBuf>,
     ) -> Result<(), String> {
         let (folder, names) = line.into_parts();
-        for (id, mount) in &places.mounts {
-            if *id != folder.filesystem {
-                continue;
-            }
-            let path = match folders::find(&folder, mount.as_fd()).map_err(words)? {
+        let handle = Handle { kind: folder.kind, bytes: folder.handle };
+        let was_overlay =
+            |path: Option<&Path>| !unseen::reports_overlays() && is_work_of_overlay(path, &names);
+        for (_, mount) in places.mounts.iter().filter(|(on, _)| on.id == folder.filesystem) {
+            let path = match folders::find(&handle, mount.as_fd()).map_err(words)? {
                 Whereabouts::At(path) => path,
                 // A folder that is moved just now is told of as a change of its own. Another item
                 // may be anywhere.
-                Whereabouts::Nowhere if names.iter().any(|name| name.0.is_empty()) => {
+                Whereabouts::Hidden | Whereabouts::Unnamed
+                    if names.iter().any(|name| name.0.is_empty()) =>
+                {
                     return Err(
                         "a file changed of which the kernel does not know the name".to_owned()
                     );
                 }
-                Whereabouts::Nowhere | Whereabouts::Gone => continue,
+                _ if was_overlay(None) => return Err(OVERLAY_WAS_MOUNTED.to_owned()),
+                _ => continue,
             };
+            if was_overlay(Some(&path)) {
+                return Err(OVERLAY_WAS_MOUNTED.to_owned());
+            }
             for name in &names {
                 self.add(&folders::join(&path, &name.0), changes);
             }
@@ -239,20 +242,78 @@ impl Sources {
         is_in_sources
     }
 
-    /// Adds what may change without being told.
+    /// Adds what may change without an event.
     fn add_unseen(&self, places: &Places, changes: &mut BTreeSet<PathBuf>) -> Result<(), String> {
-        for file in unseen::all(&places.devices).map_err(words)? {
-            let found = self.add(&file.path, changes);
-            if !file.is_only_name || (!found && places.aliased) {
-                let path = file.path.display();
-                return Err(format!(
-                    "{path} is mapped into a process's memory or a loop device, under a name that \
-                     does not tell whether it is in the sources"
-                ));
-            }
+        for item in unseen::all(&places.devices)? {
+            self.add_item(&item, places, changes)?;
         }
         Ok(())
     }
+
+    fn add_item(
+        &self,
+        item: &Unseen,
+        places: &Places,
+        changes: &mut BTreeSet<PathBuf>,
+    ) -> Result<(), String> {
+        let (mut is_in_sources, mut is_found, mut is_certain) = (false, false, true);
+        for (_, mount) in places.mounts.iter().filter(|(on, _)| on.device == item.device) {
+            match folders::find(&item.handle, mount.as_fd()).map_err(words)? {
+                Whereabouts::At(path) => {
+                    is_found = true;
+                    is_in_sources |= self.add(&path, changes);
+                    if item.is_tree {
+                        let inner = self.paths.iter().filter(|(_, real)| real.starts_with(&path));
+                        changes.extend(inner.map(|(named, _)| named.clone()));
+                    }
+                }
+                // A directory may be hidden although a part of it is not.
+                Whereabouts::Hidden => is_certain &= !item.is_tree,
+                Whereabouts::Unnamed => is_certain = false,
+                Whereabouts::Gone => return Ok(()),
+            }
+        }
+        // What has its only name elsewhere cannot be seen by the other mounts.
+        is_certain = is_certain || (!item.is_tree && (is_found || is_found_elsewhere(item)?));
+        // Other names are looked at when the file turns out to have changed.
+        if is_in_sources || (is_certain && (item.is_tree || item.links == 1)) {
+            return Ok(());
+        }
+        Err(format!(
+            "{} is open for writing under a name that does not tell whether it is in the sources",
+            item.name.display()
+        ))
+    }
+}
+
+/// Whether a file has a name that is seen by some mount of its file system.
+fn is_found_elsewhere(item: &Unseen) -> Result<bool, String> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let table = mounts::all().map_err(words)?;
+    for mount in table.iter().filter(|mount| mount.device() == item.device) {
+        // Where a file is mounted, or nothing can be opened, nothing is found.
+        let Ok(handle) = rustix::fs::open(&mount.at, flags, Mode::empty()) else { continue };
+        let is_there = rustix::fs::fstat(&handle).is_ok_and(|found| found.st_dev == item.device);
+        if is_there && let Ok(Whereabouts::At(_)) = folders::find(&item.handle, handle.as_fd()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+const OVERLAY_WAS_MOUNTED: &str =
+    "an overlay may have been mounted meanwhile, whose changes this kernel does not report";
+
+/// Whether something in this directory may have become, or been, the working directory that each
+/// mount of an overlay makes: it is called `work`, and nobody has rights to it. What does not exist
+/// any more may have been one.
+fn is_work_of_overlay(directory: Option<&Path>, names: &[RawBytes]) -> bool {
+    names.iter().any(|name| name.0 == b"work")
+        && directory.is_none_or(|directory| {
+            rustix::fs::lstat(directory.join("work")).map_or(true, |found| {
+                FileType::from_raw_mode(found.st_mode).is_dir() && found.st_mode & 0o777 == 0
+            })
+        })
 }
 
 /// What can be opened as a folder to reach a source: itself, or what it lies in.
@@ -266,7 +327,7 @@ fn open(
     mount: &Mount,
     inside: &Path,
     watched: &[Watched],
-) -> Result<(FileSystemId, OwnedFd), String> {
+) -> Result<(FileSystem, OwnedFd), String> {
     let failed =
         |error: rustix::io::Errno| format!("{} cannot be opened: {error}", inside.display());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -281,5 +342,5 @@ fn open(
             mount.at.display()
         ));
     }
-    Ok((filesystem.id, handle))
+    Ok((filesystem, handle))
 }

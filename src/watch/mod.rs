@@ -14,9 +14,9 @@
 //! of the earlier snapshot, nothing is known, and the snapshot looks at everything. The process
 //! holds a handle of each file system, so that it cannot go away and come back unseen.
 //!
-//! **What the kernel does not tell** is found otherwise: files that a process has mapped for
-//! writing, and those behind loop devices, count as changed (`unseen`). Network file systems are
-//! refused, since others change them.
+//! **What the kernel does not tell** is found otherwise: files that are open or mapped for writing,
+//! and those that the kernel itself writes to (loop devices, swap, overlays), count as changed
+//! (`unseen`). Network file systems are refused, since others change them.
 //!
 //! The process keeps folders as the kernel names them, by handles; what they are called is asked
 //! only when a snapshot wants to know, in that process, with its own view of what is mounted where.
@@ -80,6 +80,9 @@ pub enum WatchError {
     /// Somebody else is listening.
     #[error("another process watches already, and listens at {}", .0.display())]
     Taken(PathBuf),
+    /// Another user is listening.
+    #[error("another user listens at {}", .0.display())]
+    Untrusted(PathBuf),
     /// The other side says something that makes no sense.
     #[error("what listens at {} is no `gabion watch` of this version", .0.display())]
     NotUnderstood(PathBuf),

@@ -60,17 +60,22 @@ pub(super) struct Mount {
     root: PathBuf,
     /// Where.
     pub(super) at: PathBuf,
+    /// The directory that is written to, of an overlay, as it was named when it was mounted.
+    pub(super) upper: Option<PathBuf>,
 }
 
 /// All that is mounted, in the kernel's order: what hides something comes later.
 pub(super) fn all() -> Result<Vec<Mount>, WatchError> {
     let table = std::fs::read(MOUNTS).map_err(|error| WatchError::io("read", MOUNTS, error))?;
-    let mounts: Option<Vec<Mount>> =
-        table.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(parse).collect();
-    mounts.ok_or_else(|| {
+    parse_all(&table).ok_or_else(|| {
         let reason = std::io::Error::other("it is in a form that is not known");
         WatchError::io("read", MOUNTS, reason)
     })
+}
+
+/// Parses a whole table.
+pub(super) fn parse_all(table: &[u8]) -> Option<Vec<Mount>> {
+    table.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(parse).collect()
 }
 
 /// Parses `36 35 98:0 /root /at options … - type source options`, as proc(5) describes it.
@@ -82,7 +87,12 @@ fn parse(line: &[u8]) -> Option<Mount> {
     let (major, minor) = text()?.split_once(':')?;
     let device = (major.parse().ok()?, minor.parse().ok()?);
     let (root, at) = (unescape(words.next()?), unescape(words.next()?));
-    Some(Mount { number, device, root, at })
+    words.find(|word| *word == b"-")?;
+    let kind = words.next()?;
+    let options = words.nth(1).unwrap_or_default().split(|&byte| byte == b',');
+    let upper = options.filter_map(|option| option.strip_prefix(b"upperdir=")).next();
+    let upper = upper.filter(|_| kind == b"overlay").map(unescape);
+    Some(Mount { number, device, root, at, upper })
 }
 
 /// Undoes the octal escapes of blanks.
@@ -104,6 +114,12 @@ impl Mount {
     /// Its device as `stat` has it.
     pub(super) fn device(&self) -> u64 {
         rustix::fs::makedev(self.device.0, self.device.1)
+    }
+
+    /// The number of the mount namespace that it keeps alive.
+    pub(super) fn namespace(&self) -> Option<u64> {
+        let number = self.root.to_str()?.strip_prefix("mnt:[")?.strip_suffix(']')?;
+        number.parse().ok()
     }
 }
 
@@ -140,15 +156,22 @@ mod tests {
         let line = br"36 35 98:12 /mnt\0401 /at\134x rw,noatime master:1 - ext3 /dev/root rw";
         let mount = parse(line).unwrap();
         assert_eq!((mount.number, mount.device), (36, (98, 12)));
-        assert_eq!((mount.root, mount.at), ("/mnt 1".into(), r"/at\x".into()));
+        assert_eq!((mount.root.clone(), mount.at.clone()), ("/mnt 1".into(), r"/at\x".into()));
+        assert_eq!((mount.namespace(), mount.upper), (None, None));
+        let line = br"7 1 0:40 / /m rw - overlay o rw,lowerdir=/l,upperdir=/u\054\040x,workdir=/w";
+        assert_eq!(parse(line).unwrap().upper, Some("/u, x".into()));
+        let line = b"8 1 0:4 mnt:[4026532177] /run/ns rw - nsfs nsfs rw";
+        assert_eq!(parse(line).unwrap().namespace(), Some(4_026_532_177));
         assert_eq!(parse(b"36 35 98 / / rw"), None);
         assert!(!all().unwrap().is_empty());
     }
 
     #[test]
     fn the_mounts_of_a_path() {
-        let mount =
-            |number, at: &str| Mount { number, device: (1, 2), root: "/".into(), at: at.into() };
+        let mount = |number, at: &str| {
+            let device = (1, 2);
+            Mount { number, device, root: "/".into(), at: at.into(), upper: None }
+        };
         let mounts =
             [mount(1, "/"), mount(2, "/a"), mount(3, "/a/b"), mount(4, "/ab"), mount(5, "/a")];
         let numbers = |path: &str| -> Vec<u64> {

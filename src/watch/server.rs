@@ -2,7 +2,6 @@
 
 use std::io::{BufReader, BufWriter, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,18 +9,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::event::Change;
 use super::group::Group;
 use super::ledger::Ledger;
-use super::wire::{Answer, FolderLine, PATIENCE, Request, Status, Watched, read_line, write_line};
+use super::wire::{
+    Answer, FolderLine, PATIENCE, Request, Status, Watched, is_trusted, read_line, write_line,
+};
 use super::{WatchError, mounts};
 use crate::format::snapshot::RawBytes;
 use crate::id::SessionId;
 
 /// How often it is looked whether to stop, at least.
 const HEARTBEAT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// The rights of the socket and its lock.
+const OWNER_ONLY: Mode = Mode::RUSR.union(Mode::WUSR);
+/// Connections that may wait to be answered.
+const QUEUE: i32 = 128;
 
 /// What is watched, and where it is told.
 #[derive(Debug)]
@@ -83,34 +91,70 @@ fn with_mounts_below(paths: &[PathBuf]) -> Result<Vec<PathBuf>, WatchError> {
     Ok(all)
 }
 
-/// A socket's name, which goes with it.
-struct Socket(PathBuf);
+/// A socket's name, which goes with it, and the lock that keeps others from it.
+#[derive(Debug)]
+struct Socket {
+    path: PathBuf,
+    _lock: OwnedFd,
+}
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let _ = rustix::fs::unlink(&self.0);
+        let _ = rustix::fs::unlink(&self.path);
     }
 }
 
+/// Listens at `socket`, which from its first moment has no rights for other users.
 fn listen(socket: &Path) -> Result<(UnixListener, Socket), WatchError> {
-    let io = |error: std::io::Error| WatchError::io("listen at", socket, error);
+    let io = |error: Errno| WatchError::io("listen at", socket, error.into());
     if let Some(folder) = socket.parent() {
         std::fs::create_dir_all(folder)
             .map_err(|error| WatchError::io("make the folder", folder, error))?;
     }
+    let lock = lock(socket)?;
     if UnixStream::connect(socket).is_ok() {
         return Err(WatchError::Taken(socket.to_owned()));
     }
     // What nobody listens at was left behind by a process that was killed.
     let is_socket = rustix::fs::lstat(socket)
-        .is_ok_and(|found| rustix::fs::FileType::from_raw_mode(found.st_mode).is_socket());
+        .is_ok_and(|found| FileType::from_raw_mode(found.st_mode).is_socket());
     if is_socket {
-        rustix::fs::unlink(socket).map_err(|error| io(error.into()))?;
+        rustix::fs::unlink(socket).map_err(io)?;
     }
-    let listener = UnixListener::bind(socket).map_err(io)?;
-    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).map_err(io)?;
-    listener.set_nonblocking(true).map_err(io)?;
-    Ok((listener, Socket(socket.to_owned())))
+    let listener = bind(socket).map_err(io)?;
+    Ok((listener, Socket { path: socket.to_owned(), _lock: lock }))
+}
+
+/// Keeps other processes from listening at `socket`, up to the end of this one: looking whether one
+/// listens and taking its place are not one step.
+fn lock(socket: &Path) -> Result<OwnedFd, WatchError> {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    let io = |error: Errno| WatchError::io("lock", &path, error.into());
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&path, flags, OWNER_ONLY).map_err(io)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(WatchError::Taken(socket.to_owned())),
+        Err(error) => Err(io(error)),
+    }
+}
+
+/// Linux gives the name the rights that the socket has before; and nobody can connect before
+/// `listen`.
+fn bind(path: &Path) -> Result<UnixListener, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::fs::fchmod(&socket, OWNER_ONLY)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    let rights = Mode::from_raw_mode(rustix::fs::lstat(path)?.st_mode);
+    if !OWNER_ONLY.contains(rights & (Mode::RWXU | Mode::RWXG | Mode::RWXO)) {
+        rustix::fs::unlink(path)?;
+        return Err(Errno::PERM);
+    }
+    rustix::net::listen(&socket, QUEUE)?;
+    Ok(socket.into())
 }
 
 struct Server {
@@ -131,6 +175,9 @@ impl Server {
 
     /// Answers one request. Whoever asks and does not listen is left alone.
     fn answer(&mut self, stream: &UnixStream) -> Result<(), WatchError> {
+        if !is_trusted(stream) {
+            return Ok(());
+        }
         let patient = stream
             .set_nonblocking(false)
             .and_then(|()| stream.set_read_timeout(Some(Duration::from_secs(5))))

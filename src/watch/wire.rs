@@ -142,7 +142,17 @@ pub(super) fn read_line<T: DeserializeOwned>(
 pub(super) fn connect(socket: &Path) -> Result<UnixStream, WatchError> {
     let io = |error| WatchError::io("talk to `gabion watch` at", socket, error);
     let stream = UnixStream::connect(socket).map_err(io)?;
+    if !is_trusted(&stream) {
+        return Err(WatchError::Untrusted(socket.to_owned()));
+    }
     stream.set_read_timeout(Some(PATIENCE)).map_err(io)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(io)?;
     Ok(stream)
+}
+
+/// Whether the superuser, or the same user, is at the other end: another user who says what did not
+/// change would decide what is in a snapshot.
+pub(super) fn is_trusted(stream: &UnixStream) -> bool {
+    rustix::net::sockopt::socket_peercred(stream)
+        .is_ok_and(|peer| peer.uid.is_root() || peer.uid == rustix::process::geteuid())
 }

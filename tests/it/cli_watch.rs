@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -163,6 +164,81 @@ fn what_is_mounted_in_the_source_is_no_secret() {
     assert!(why(&bound).contains("other file systems are mounted"), "{bound}");
     watched(&sandbox);
     assert_is_as_live(&sandbox);
+}
+
+/// Writes with `io_submit(2)`, of which the kernel tells nothing while the file is open.
+#[expect(unsafe_code, reason = "no safe wrapper of these calls is used here")]
+fn write_asynchronously(file: &fs::File, offset: i64, bytes: &[u8]) {
+    /// `struct iocb`.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Request {
+        data: u64,
+        key: u32,
+        rw_flags: u32,
+        opcode: u16,
+        priority: i16,
+        file: u32,
+        buffer: u64,
+        len: u64,
+        offset: i64,
+        reserved: u64,
+        flags: u32,
+        event_file: u32,
+    }
+    /// `IOCB_CMD_PWRITE`.
+    const WRITE: u16 = 1;
+    let mut request = Request {
+        opcode: WRITE,
+        file: u32::try_from(file.as_raw_fd()).unwrap(),
+        buffer: bytes.as_ptr() as u64,
+        len: bytes.len() as u64,
+        offset,
+        ..Request::default()
+    };
+    let (mut context, mut event, mut requests) = (0_u64, [0_u64; 4], [&raw mut request]);
+    // SAFETY: the context is made and ended here; what it points to lives until the event has come.
+    unsafe {
+        assert_eq!(libc::syscall(libc::SYS_io_setup, 1, &raw mut context), 0);
+        let requests = requests.as_mut_ptr();
+        assert_eq!(libc::syscall(libc::SYS_io_submit, context, 1, requests), 1);
+        let no_limit = std::ptr::null::<libc::timespec>();
+        let event = event.as_mut_ptr();
+        assert_eq!(libc::syscall(libc::SYS_io_getevents, context, 1, 1, event, no_limit), 1);
+        assert_eq!(libc::syscall(libc::SYS_io_destroy, context), 0);
+    }
+    assert_eq!(event[2], bytes.len() as u64, "what the write gave");
+}
+
+#[test]
+fn watched_and_asynchronous_writes() {
+    let sandbox = with_source();
+    sandbox.write("src/d1/disk", vec![0; 65536]);
+    let Some(_watcher) = Watcher::start(&sandbox) else { return };
+    let path = sandbox.path("src/d1/disk");
+    let disk = fs::File::options().read(true).write(true).open(&path).unwrap();
+    let is_stored = || {
+        let file = format!("latest:{}", path.display());
+        let stored = sandbox.gabion(["cat", &file]).run().success().stdout_bytes().to_vec();
+        assert!(stored == fs::read(&path).unwrap(), "the snapshot has an older state");
+    };
+    watched(&sandbox);
+    watched(&sandbox);
+    for round in 0..3_i64 {
+        // Past the moment in which a change may have the time of the snapshot before.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        write_asynchronously(&disk, 8192 * round, b"written by the kernel");
+        let summary = watched(&sandbox);
+        assert_eq!(why(&summary), "");
+        assert!(summary["unseen-entries"].as_u64().unwrap() > 50, "{summary}");
+        is_stored();
+    }
+    // The last write is followed by the end of the process, or the file.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    write_asynchronously(&disk, 100, b"and closed");
+    drop(disk);
+    assert_eq!(why(&watched(&sandbox)), "");
+    is_stored();
 }
 
 /// A generator of numbers; `MINSTD`, which is enough to choose by.

@@ -129,6 +129,8 @@ impl From<WatchError> for Failure {
             WatchError::Io { action: "talk to `gabion watch` at", .. } => {
                 failure.hint("is `gabion watch` running?")
             }
+            WatchError::Untrusted(_) => failure
+                .hint("set GABION_WATCH_SOCKET to where `gabion watch` of the superuser listens"),
             WatchError::NotLocal { .. } => {
                 failure.hint("leave it out; snapshots of it look at everything")
             }
