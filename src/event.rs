@@ -26,6 +26,8 @@ pub enum Event {
     Phase(&'static str),
     /// Something worth knowing that is no problem: "the index was rebuilt".
     Note(String),
+    /// Something that whoever reads the result must know, but no problem.
+    Warning(String),
     /// A finding that does not stop the operation but makes its exit code non-zero.
     Problem(Problem),
     /// What a dry run would do.

@@ -109,6 +109,11 @@ impl KdfCosts {
         if found < limit { Err(KdfError::CostTooLow { what, found, limit }) } else { Ok(()) }
     }
 
+    /// How much there is to do: KiB of memory times passes.
+    pub fn work(&self) -> u64 {
+        u64::from(self.memory_kib) * u64::from(self.passes)
+    }
+
     /// Argon2id (version 1.3) of `passphrase`.
     ///
     /// # Errors

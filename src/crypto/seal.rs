@@ -262,13 +262,14 @@ pub fn open_object(
     sealing: Sealing,
     object_type: ObjectType,
     object_id: &[u8; 16],
-    bytes: &[u8],
+    mut bytes: Vec<u8>,
 ) -> Result<Vec<u8>, OpenError> {
     let sealer =
-        ObjectSealer::for_opening(keys, repository, sealing, object_type, object_id, bytes)?;
-    let mut body = bytes[HEADER_LEN..].to_vec();
-    sealer.open(PartKind::Body, BODY_SLOT, &mut body)?;
-    Ok(body)
+        ObjectSealer::for_opening(keys, repository, sealing, object_type, object_id, &bytes)?;
+    // In place: there is memory for one of these at a time.
+    bytes.drain(..HEADER_LEN);
+    sealer.open(PartKind::Body, BODY_SLOT, &mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ pub enum UnwrapError {
     #[error("the key slot is damaged or forged")]
     Damaged,
     /// The slot asks for more memory or time than any repository may.
-    #[error("the key slot asks too much of this machine")]
+    #[error("deriving this key exceeds the allowed cost")]
     CostTooHigh(#[source] KdfError),
     /// The memory is not to be had.
     #[error("the passphrase cannot be tried")]
@@ -268,16 +268,20 @@ impl KeySlot {
         Ok(slot)
     }
 
+    /// Whether the slot takes this kind of secret.
+    pub fn fits(&self, secret: Secret<'_>) -> bool {
+        match secret {
+            Secret::Passphrase(_) => self.kind == SlotKind::Passphrase,
+            Secret::KeyFile(_) => self.kind == SlotKind::KeyFile,
+        }
+    }
+
     /// The master key.
     ///
     /// # Errors
     /// See [`UnwrapError`].
     pub fn unwrap_master(&self, secret: Secret<'_>) -> Result<MasterKey, UnwrapError> {
-        let fits = match secret {
-            Secret::Passphrase(_) => self.kind == SlotKind::Passphrase,
-            Secret::KeyFile(_) => self.kind == SlotKind::KeyFile,
-        };
-        if !fits {
+        if !self.fits(secret) {
             return Err(UnwrapError::WrongKind);
         }
         let keys = self.slot_keys(secret).map_err(|error| match error {

@@ -24,7 +24,7 @@ pub const MAX_BLOCK_LEN: u32 = 1 << 26;
 /// Most chunks of one pack.
 pub const MAX_PACK_CHUNKS: usize = 1 << 22;
 /// Longest sealed footer, in bytes.
-pub const MAX_FOOTER_LEN: u64 = 1 << 28;
+pub const MAX_FOOTER_LEN: u64 = 1 << 26;
 /// Most base chunks of one block.
 pub const MAX_BASES: usize = 1 << 10;
 /// Most plain bytes of all base chunks of one block together.
@@ -156,6 +156,11 @@ impl Footer {
     /// The chunks that `block` is encoded against.
     pub fn bases_of(&self, block: &FooterBlock) -> &[ChunkId] {
         &self.bases[block.first_base as usize..][..block.base_count as usize]
+    }
+
+    /// At least as many bytes as the encoded footer takes.
+    pub fn encoded_bound(&self) -> usize {
+        64 + self.blocks.len() * 16 + self.chunks.len() * 38 + self.bases.len() * 32
     }
 
     /// Encodes the footer; the same footer always gives the same bytes.

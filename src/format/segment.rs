@@ -10,7 +10,7 @@ const VERSION: u8 = 1;
 /// Most packs of a segment.
 pub const MAX_PACKS: usize = 1 << 16;
 /// Longest stored segment, in bytes.
-pub const MAX_SEGMENT_LEN: u64 = 1 << 30;
+pub const MAX_SEGMENT_LEN: u64 = 1 << 26;
 
 /// One pack as a segment lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -61,8 +61,9 @@ pub fn amend(
     }
     let (snapshots, _) = repository.snapshots()?;
     let mut chosen: Vec<Snapshot> = Vec::new();
+    let now = current(snapshots.clone());
     for name in names {
-        let found = find_among(current(snapshots.clone()), name)?;
+        let found = find_among(&now, name)?;
         if chosen.iter().all(|known| known.id != found.id) {
             chosen.push(found);
         }

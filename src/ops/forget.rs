@@ -11,7 +11,7 @@ use super::retention::{Candidate, Group, GroupBy, Policy, decide, group};
 use super::{OpError, retention};
 use crate::format::snapshot::Snapshot;
 use crate::id::SnapshotId;
-use crate::repo::{Presence, Repository};
+use crate::repo::{Presence, Repository, SnapshotRecords};
 use crate::storage::ObjectName;
 
 /// So many snapshots a policy may always remove at once, whatever share of all they are.
@@ -64,8 +64,8 @@ impl ForgetPlan {
         by: GroupBy,
         zone: &TimeZone,
     ) -> Result<Self, OpError> {
-        let (mut snapshots, damaged) = repository.snapshots()?;
-        if let Some(damaged) = damaged.first() {
+        let records = repository.snapshot_records(false)?;
+        if let Some(damaged) = records.damaged.first() {
             let id = SnapshotId(damaged.object.id);
             return Err(OpError::Refused(format!(
                 "{} is damaged, and a policy cannot judge what it cannot read: bring the object \
@@ -73,9 +73,7 @@ impl ForgetPlan {
                 damaged.object
             )));
         }
-        snapshots.retain(wanted);
-        let candidates = candidates(repository, snapshots)?;
-        let groups = decide(candidates, policy, by, zone)
+        let groups = decide(candidates(records, wanted), policy, by, zone)
             .map_err(|error @ retention::EmptyPolicy| OpError::Refused(error.to_string()))?;
         Ok(Self { groups, damaged: Vec::new(), by_policy: true })
     }
@@ -86,10 +84,12 @@ impl ForgetPlan {
     /// # Errors
     /// When a name fits no snapshot or several, or one that is pinned. When storage fails.
     pub fn named(repository: &Repository, names: &[String], by: GroupBy) -> Result<Self, OpError> {
-        let (snapshots, unreadable) = repository.snapshots()?;
+        let records = repository.snapshot_records(false)?;
+        let (snapshots, unreadable) = (&records.snapshots, &records.damaged);
+        let now = current(snapshots.clone());
         let (mut victims, mut damaged) = (HashSet::new(), Vec::new());
         for name in names {
-            match find_among(current(snapshots.clone()), name) {
+            match find_among(&now, name) {
                 Ok(found) => drop(victims.insert(found.id)),
                 Err(error @ OpError::UnknownSnapshot(_)) => {
                     let ids = unreadable.iter().map(|one| SnapshotId(one.object.id));
@@ -100,7 +100,7 @@ impl ForgetPlan {
                 Err(error) => return Err(error),
             }
         }
-        let successors = replaced(&snapshots);
+        let successors = replaced(snapshots);
         let goes = |id: &SnapshotId| victims.contains(successors.get(id).unwrap_or(id));
         if let Some(pinned) = snapshots.iter().find(|one| one.pinned && goes(&one.id)) {
             let id = pinned.id;
@@ -108,7 +108,7 @@ impl ForgetPlan {
                 "snapshot {id} is pinned: `gabion unpin {id}` first"
             )));
         }
-        let mut groups = group(candidates(repository, snapshots)?, by);
+        let mut groups = group(candidates(records, &|_| true), by);
         for decision in groups.iter_mut().flat_map(|group| &mut group.decisions) {
             decision.kept = !goes(&decision.snapshot.id);
         }
@@ -218,16 +218,14 @@ fn last_complete(group: &Group) -> Option<SnapshotId> {
     counting.all(|one| !one.kept).then_some(newest.snapshot.id)
 }
 
-/// Adds when each was stored. One that is gone meanwhile is left out.
-fn candidates(
-    repository: &Repository,
-    snapshots: Vec<Snapshot>,
-) -> Result<Vec<Candidate>, OpError> {
-    let mut candidates = Vec::with_capacity(snapshots.len());
-    for snapshot in snapshots {
-        if let Some(stored) = repository.snapshot_stored(snapshot.id)? {
-            candidates.push(Candidate { snapshot, stored });
-        }
-    }
-    Ok(candidates)
+/// The wanted snapshots, with when each was stored.
+fn candidates(records: SnapshotRecords, wanted: &dyn Fn(&Snapshot) -> bool) -> Vec<Candidate> {
+    let SnapshotRecords { mut snapshots, stored, .. } = records;
+    snapshots.retain(wanted);
+    let with_time = |snapshot: Snapshot| {
+        // One without a time was deleted since it was listed.
+        let stored = *stored.get(&snapshot.id)?;
+        Some(Candidate { snapshot, stored })
+    };
+    snapshots.into_iter().filter_map(with_time).collect()
 }

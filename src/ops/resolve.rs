@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
 
 use super::OpError;
+use crate::event::Event;
 use crate::format::path;
 use crate::format::snapshot::Snapshot;
 use crate::id::SnapshotId;
@@ -85,7 +86,8 @@ pub fn current(mut snapshots: Vec<Snapshot>) -> Vec<Snapshot> {
     snapshots
 }
 
-/// The snapshot that `wanted` names: `latest` is the newest by time, partial ones aside, and
+/// The snapshot that `wanted` names: `latest` is the newest by [trusted](crate::repo::times::trusted)
+/// time, partial ones aside, and
 /// `latest~2` the second one before it; an id, or the beginning of one, may also be one that the snapshot had before its tags or its pin were
 /// changed.
 ///
@@ -93,35 +95,53 @@ pub fn current(mut snapshots: Vec<Snapshot>) -> Vec<Snapshot> {
 /// When there is none, or `wanted` could be several.
 pub fn find_snapshot(repository: &Repository, wanted: &str) -> Result<Snapshot, OpError> {
     let (snapshots, _) = repository.snapshots()?;
-    find_among(current(snapshots), wanted)
+    let snapshots = current(snapshots);
+    let found = find_among(&snapshots, wanted)?;
+    if back_from_latest(wanted).is_some() {
+        warn_of_passed_over(repository, &snapshots, &found);
+    }
+    Ok(found)
+}
+
+/// Says when a snapshot that claims to be newer was not taken for the newest.
+fn warn_of_passed_over(repository: &Repository, snapshots: &[Snapshot], found: &Snapshot) {
+    let older = snapshots.iter().take_while(|snapshot| snapshot.id != found.id);
+    if let Some(claims) = older.filter(|one| one.time > found.time).last() {
+        repository.observer().event(Event::Warning(format!(
+            "snapshot {} is dated long after it was stored, so its time is not believed and it does \
+             not count as the latest",
+            claims.id
+        )));
+    }
 }
 
 /// As [`find_snapshot`], among the current snapshots of a repository, oldest first.
-pub(super) fn find_among(mut snapshots: Vec<Snapshot>, wanted: &str) -> Result<Snapshot, OpError> {
+pub(super) fn find_among(snapshots: &[Snapshot], wanted: &str) -> Result<Snapshot, OpError> {
     if let Some(back) = back_from_latest(wanted) {
         // Whoever wants all of the sources must not get a part of them.
-        if snapshots.iter().any(|snapshot| snapshot.window.is_none()) {
-            snapshots.retain(|snapshot| snapshot.window.is_none());
-        }
+        let some_are_whole = snapshots.iter().any(|snapshot| snapshot.window.is_none());
+        let counts = |one: &&Snapshot| !some_are_whole || one.window.is_none();
         let unknown = match snapshots.len() {
             0 => "(it has none yet)",
             _ => wanted,
         };
-        let found = snapshots.into_iter().rev().nth(back);
+        let found = snapshots.iter().rev().filter(counts).nth(back).cloned();
         return found.ok_or_else(|| OpError::UnknownSnapshot(unknown.to_owned()));
     }
     // Whatever another one claims to have been: a whole id names the snapshot that has it.
-    if let Some(at) = snapshots.iter().position(|snapshot| snapshot.id.to_string() == wanted) {
-        return Ok(snapshots.swap_remove(at));
+    let whole = wanted.parse::<SnapshotId>().ok();
+    if let Some(found) = snapshots.iter().find(|snapshot| Some(snapshot.id) == whole) {
+        return Ok(found.clone());
     }
     let fits = |id: &SnapshotId| begins_with(id, wanted);
-    snapshots.retain(|snapshot| fits(&snapshot.id) || snapshot.formerly.iter().any(fits));
-    match snapshots.len() {
-        1 => Ok(snapshots.remove(0)),
-        0 => Err(OpError::UnknownSnapshot(wanted.to_owned())),
+    let named = |one: &&Snapshot| fits(&one.id) || one.formerly.iter().any(fits);
+    let found: Vec<&Snapshot> = snapshots.iter().filter(named).collect();
+    match found[..] {
+        [only] => Ok(only.clone()),
+        [] => Err(OpError::UnknownSnapshot(wanted.to_owned())),
         _ => Err(OpError::AmbiguousSnapshot {
             wanted: wanted.to_owned(),
-            candidates: snapshots.iter().map(|snapshot| snapshot.id.to_string()).collect(),
+            candidates: found.iter().map(|snapshot| snapshot.id.to_string()).collect(),
         }),
     }
 }
@@ -136,8 +156,13 @@ fn back_from_latest(wanted: &str) -> Option<usize> {
 
 /// Whether `wanted` is the id or a beginning of it that is long enough.
 pub(super) fn begins_with(id: &SnapshotId, wanted: &str) -> bool {
-    let digits = wanted.len() >= MIN_PREFIX && wanted.bytes().all(|b| b.is_ascii_hexdigit());
-    digits && id.to_string().starts_with(&wanted.to_ascii_lowercase())
+    let digit = |at: usize| match at % 2 {
+        0 => id.0[at / 2] >> 4,
+        _ => id.0[at / 2] & 15,
+    };
+    let is_next = |(at, digit_of): (usize, char)| digit_of.to_digit(16) == Some(digit(at).into());
+    let len = wanted.len();
+    (MIN_PREFIX..=2 * id.0.len()).contains(&len) && wanted.chars().enumerate().all(is_next)
 }
 
 #[cfg(test)]
@@ -154,7 +179,7 @@ mod tests {
         let old = Snapshot { id: id(0x11), ..bare_snapshot() };
         let new = Snapshot { id: id(0x22), formerly: vec![id(0x44), id(0x11)], ..bare_snapshot() };
         let other = Snapshot { id: id(0x33), ..bare_snapshot() };
-        let found = |wanted: &str| find_among(vec![new.clone(), other.clone()], wanted);
+        let found = |wanted: &str| find_among(&[new.clone(), other.clone()], wanted);
         for wanted in ["1111", "2222", "44444", &id(0x11).to_string()] {
             assert_eq!(found(wanted).unwrap(), new, "{wanted}");
         }
@@ -163,7 +188,7 @@ mod tests {
         // Both a present id and a former one of another: the user has to say more.
         let mut close = other;
         close.id.0[..4].fill(0x11);
-        let both = find_among(vec![new, close], "1111");
+        let both = find_among(&[new, close], "1111");
         assert!(matches!(both, Err(OpError::AmbiguousSnapshot { .. })));
     }
 
@@ -177,7 +202,7 @@ mod tests {
             ..bare_snapshot()
         };
         let every: Vec<Snapshot> = all.iter().cloned().chain([part]).collect();
-        let found = |wanted: &str| find_among(every.clone(), wanted);
+        let found = |wanted: &str| find_among(&every, wanted);
         for (wanted, expected) in [("latest", 2), ("latest~0", 2), ("latest~1", 1), ("latest~2", 0)]
         {
             assert_eq!(found(wanted).unwrap(), all[expected], "{wanted}");
@@ -185,7 +210,7 @@ mod tests {
         for wanted in ["latest~3", "latest~", "latest~x", "latest1", "latest~-1"] {
             assert!(matches!(found(wanted), Err(OpError::UnknownSnapshot(_))), "{wanted}");
         }
-        assert!(matches!(find_among(Vec::new(), "latest~1"), Err(OpError::UnknownSnapshot(_))));
+        assert!(matches!(find_among(&[], "latest~1"), Err(OpError::UnknownSnapshot(_))));
     }
 
     #[test]

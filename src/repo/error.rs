@@ -31,6 +31,17 @@ pub enum RepositoryError {
         /// How many slots were tried.
         slots: usize,
     },
+    /// No key slot opens that could be tried, and others cost too much to try.
+    #[error(
+        "the passphrase opens none of the {tried} key slots that were tried; {skipped} more were \
+         not: deriving this key exceeds the allowed cost"
+    )]
+    KeyTooCostly {
+        /// How many slots were tried.
+        tried: usize,
+        /// How many were not.
+        skipped: usize,
+    },
     /// A passphrase or key file was given for a repository that is not encrypted.
     #[error("{0} is not encrypted, but a passphrase or key file was given for it")]
     UnexpectedPlaintext(String),

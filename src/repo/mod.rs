@@ -11,6 +11,7 @@ mod records;
 mod refresh;
 mod slots;
 mod snapshots;
+pub mod times;
 mod write;
 
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -18,11 +19,11 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use base::Base;
 pub use confirm::{PreparedRecord, Sealed};
 pub use error::RepositoryError;
-pub use open::{InitOptions, Unlock};
+pub use open::{InitOptions, OpenOptions, Unlock};
 pub use parity::{PackState, ParityHead, pack_state, parity_head, publish_parity};
 pub use reader::{ChunkReader, PackReader, check_block};
 pub use records::{Damaged, ReadAll, SEGMENT_BYTES, SEGMENT_PACKS};
-pub use slots::{SlotInfo, SlotState};
+pub use slots::{OpenedBy, SlotInfo, SlotState};
 pub use snapshots::{CopyState, Presence, SnapshotRecords};
 pub use write::{PackClass, Worker, WriteTotals, Writer};
 
@@ -39,6 +40,7 @@ pub struct Repository {
     place: String,
     config: Config,
     keys: Keys,
+    opened_by: Option<OpenedBy>,
     cache_base: Option<std::path::PathBuf>,
     index: RwLock<Index>,
     /// How often the index was made anew because the cached one could not be used.
@@ -71,6 +73,11 @@ impl Repository {
     /// Its keys.
     pub fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// The key slot that opened it; none in a repository without encryption.
+    pub fn opened_by(&self) -> Option<OpenedBy> {
+        self.opened_by
     }
 
     /// Where its objects are kept.

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 
 use super::index::Index;
+use super::slots::OpenedBy;
 use super::{Repository, RepositoryError};
 use crate::crypto::header::Sealing;
 use crate::crypto::key_file::KeyFile;
@@ -13,7 +14,7 @@ use crate::crypto::passphrase::{KdfCosts, Passphrase};
 use crate::event::{Event, Observer};
 use crate::format::config::{Config, ConfigError, UnverifiedConfig};
 use crate::format::key_slot::{KeySlot, Secret};
-use crate::id::RepositoryId;
+use crate::id::{RepositoryId, SlotId};
 use crate::storage::{ObjectKind, ObjectName, Storage, StorageErrorKind};
 
 /// Longest configuration or key slot that is read, in bytes.
@@ -38,6 +39,17 @@ impl Unlock {
             Self::Nothing => None,
         }
     }
+}
+
+/// How a repository is opened.
+#[derive(Debug, Default)]
+pub struct OpenOptions {
+    /// The folder below which the index is kept; without one it is made in memory.
+    pub cache: Option<PathBuf>,
+    /// The key slot that opened it before: it is tried first, and whatever it costs.
+    pub first_slot: Option<SlotId>,
+    /// Try key slots that cost as much as the format allows, and as many as there are.
+    pub allow_costly_keys: bool,
 }
 
 /// How a new repository is to be.
@@ -115,7 +127,7 @@ impl Repository {
     /// without one it is made in memory. `place` is what messages call the repository.
     ///
     /// # Errors
-    /// When there is none, the key does not fit, or it is damaged beyond its second copies.
+    /// As [`Self::open_with`].
     pub fn open(
         storage: Arc<dyn Storage>,
         place: &str,
@@ -123,14 +135,36 @@ impl Repository {
         cache: Option<PathBuf>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, RepositoryError> {
-        let (config, keys) = unlock_config(&*storage, place, unlock, &*observer)?;
+        Self::open_with(
+            storage,
+            place,
+            unlock,
+            &OpenOptions { cache, ..OpenOptions::default() },
+            observer,
+        )
+    }
+
+    /// Opens the repository in `storage`. `place` is what messages call the repository.
+    ///
+    /// # Errors
+    /// When there is none, the key does not fit, or it is damaged beyond its second copies.
+    pub fn open_with(
+        storage: Arc<dyn Storage>,
+        place: &str,
+        unlock: &Unlock,
+        options: &OpenOptions,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, RepositoryError> {
+        let (config, keys, opened_by) =
+            unlock_config(&*storage, place, unlock, options, &*observer)?;
         let index = Index::open(None, config.repository_id, keys.cache_check())?;
         let repository = Self {
             storage,
             place: place.to_owned(),
             config,
             keys,
-            cache_base: cache,
+            opened_by,
+            cache_base: options.cache.clone(),
             index: RwLock::new(index),
             index_made: AtomicU64::new(0),
             observer,
@@ -174,17 +208,21 @@ impl Repository {
     }
 }
 
+/// The configuration, the keys, and the slot that gave them, if one did.
+type OpenConfig = (Config, Keys, Option<OpenedBy>);
+
 /// The configuration, from whichever copy the key fits, and the keys.
 fn unlock_config(
     storage: &dyn Storage,
     place: &str,
     unlock: &Unlock,
+    options: &OpenOptions,
     observer: &dyn Observer,
-) -> Result<(Config, Keys), RepositoryError> {
+) -> Result<OpenConfig, RepositoryError> {
     let copies = ConfigCopies::read(storage, place)?;
     let (mut notes, mut failure) = (copies.notes, None);
     for (name, copy) in copies.usable {
-        match unlock_copy(storage, place, unlock, copy) {
+        match unlock_copy(storage, place, unlock, options, copy) {
             Ok(opened) => {
                 for note in notes {
                     observer.event(Event::Note(format!("{note}; the other copy is used")));
@@ -194,7 +232,8 @@ fn unlock_config(
             // What is read without a key may have been damaged where no checksum covers it.
             Err(
                 error @ (RepositoryError::Config(ConfigError::NotAuthentic)
-                | RepositoryError::NoUsableSlot { .. }),
+                | RepositoryError::NoUsableSlot { .. }
+                | RepositoryError::KeyTooCostly { .. }),
             ) => {
                 notes.push(format!("{name}: {}", with_source(&error)));
                 failure.get_or_insert(error);
@@ -209,23 +248,24 @@ fn unlock_copy(
     storage: &dyn Storage,
     place: &str,
     unlock: &Unlock,
+    options: &OpenOptions,
     copy: UnverifiedConfig,
-) -> Result<(Config, Keys), RepositoryError> {
-    let master = match (copy.plaintext_key(), unlock.secret()) {
+) -> Result<OpenConfig, RepositoryError> {
+    let (master, opened_by) = match (copy.plaintext_key(), unlock.secret()) {
         // Whoever can write to the place could put a plaintext configuration there, and have
         // everything from then on in the open.
         (Some(_), Some(_)) => {
             return Err(RepositoryError::UnexpectedPlaintext(place.to_owned()));
         }
-        (Some(key), None) => key.clone(),
+        (Some(key), None) => (key.clone(), None),
         (None, secret) => {
-            let slots = super::slots::read_slots(storage, copy.repository_id())?;
-            super::slots::unwrap_master(&slots, secret)?
+            let unlocked = super::slots::unlock(storage, copy.repository_id(), secret, options)?;
+            (unlocked.0, Some(unlocked.1))
         }
     };
     let keys = Keys::derive(&master);
     let config = copy.verify(&keys).map_err(RepositoryError::Config)?;
-    Ok((config, keys))
+    Ok((config, keys, opened_by))
 }
 
 /// An error with its causes on one line, for a note.

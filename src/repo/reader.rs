@@ -117,9 +117,11 @@ impl<'r> PackReader<'r> {
             .checked_sub(u64::from(trailer.footer_len))
             .filter(|start| *start >= HEADER_LEN as u64)
             .ok_or_else(|| damaged("its footer would begin before it does"))?;
+        // Before memory is taken for the footer.
+        let sealer = self.sealer(pack)?;
         let mut bytes = vec![0; trailer.footer_len as usize];
         self.read_range(pack, start, &mut bytes)?;
-        self.sealer(pack)?
+        sealer
             .open(PartKind::Footer, FOOTER_SLOT, &mut bytes)
             .map_err(|error| RepositoryError::not_opened(name, &error))?;
         let footer =

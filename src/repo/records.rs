@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Repository, RepositoryError, Sealed};
-use crate::crypto::header::ObjectType;
+use crate::crypto::header::{HEADER_LEN, ObjectHeader, ObjectType};
 use crate::crypto::seal::{open_object, seal_object};
 use crate::format::segment::{self, MAX_SEGMENT_LEN, SegmentPack};
 use crate::format::snapshot::{self, MAX_RECORD_LEN, Mark, Root, Session};
@@ -78,7 +78,23 @@ impl Repository {
             read => read?,
         };
         let kind = object_type(name.kind);
-        open_object(&self.keys, self.id(), self.config.sealing, kind, &name.id, &bytes)
+        open_object(&self.keys, self.id(), self.config.sealing, kind, &name.id, bytes)
+            .map_err(|error| RepositoryError::not_opened(name, &error))
+    }
+
+    /// Makes sure, before memory is taken for the rest, that an object begins like the one that is
+    /// wanted.
+    fn check_header(&self, name: ObjectName) -> Result<(), RepositoryError> {
+        let mut header = [0; HEADER_LEN];
+        if let Err(error) = self.storage.read_range(name, 0, &mut header) {
+            if error.kind == StorageErrorKind::Truncated {
+                let (object, reason) = (name.to_string(), "it is too short".to_owned());
+                return Err(RepositoryError::Damaged { object, reason });
+            }
+            return Err(error.into());
+        }
+        ObjectHeader::decode(&header)
+            .and_then(|found| found.expect(object_type(name.kind), self.config.sealing, &name.id))
             .map_err(|error| RepositoryError::not_opened(name, &error))
     }
 
@@ -279,6 +295,7 @@ impl Repository {
     /// When storage fails or the segment is damaged.
     pub fn read_segment(&self, id: SegmentId) -> Result<Vec<SegmentPack>, RepositoryError> {
         let name = ObjectName::segment(id);
+        self.check_header(name)?;
         let body = self.read_sealed(name, MAX_SEGMENT_LEN)?;
         segment::decode(&body).map_err(|error| RepositoryError::damaged(name, &error))
     }

@@ -3,14 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::open::{MAX_TEXT_LEN, read_slot};
-use super::{InitOptions, Repository, RepositoryError, Unlock};
+use super::{InitOptions, OpenOptions, Repository, RepositoryError, Unlock};
 use crate::crypto::keys::MasterKey;
+use crate::crypto::passphrase::KdfCosts;
 use crate::format::key_slot::{KeySlot, Secret, SlotKind, UnwrapError};
 use crate::id::{RepositoryId, SlotId};
 use crate::storage::{ObjectKind, ObjectName, Storage, StorageError, StorageErrorKind};
 
 /// Times that a slot is removed which comes back.
 const MAX_REMOVALS: usize = 5;
+
+/// How much more memory than by default a slot may ask for that nobody vouches for.
+const MEMORY_FACTOR: u32 = 2;
+/// How often the default costs may be spent on slots that nobody vouches for: some seconds.
+const WORK_FACTOR: u64 = 24;
 
 /// A slot as storage has it.
 #[derive(Debug)]
@@ -47,58 +53,170 @@ pub(super) fn read_slots(
             ids.insert(SlotId(name.id), ());
         }
     }
-    let mut slots = Vec::new();
-    for id in ids.into_keys() {
-        let fits = |slot: KeySlot| {
-            if slot.slot_id() == id && slot.repository_id() == repository {
-                return Ok(slot);
-            }
-            Err("it belongs to another slot or repository".to_owned())
-        };
-        let first = read_slot(storage, ObjectName::key(id))?.and_then(fits);
-        let second = read_slot(storage, ObjectName::key_copy(id))?.and_then(fits);
-        let copy_problem = match (&first, &second) {
-            (Err(reason), _) => Some(format!("{}: {reason}", ObjectName::key(id))),
-            (_, Err(reason)) => Some(format!("{}: {reason}", ObjectName::key_copy(id))),
-            _ => None,
-        };
-        slots.push(SlotState { id, slot: first.or(second), copy_problem });
-    }
-    Ok(slots)
+    ids.into_keys().map(|id| read_state(storage, repository, id)).collect()
 }
 
-/// The master key, from the first slot that `secret` opens.
+/// Reads one slot, from whichever copy is whole.
+pub(super) fn read_state(
+    storage: &dyn Storage,
+    repository: RepositoryId,
+    id: SlotId,
+) -> Result<SlotState, RepositoryError> {
+    let fits = |slot: KeySlot| {
+        if slot.slot_id() == id && slot.repository_id() == repository {
+            return Ok(slot);
+        }
+        Err("it belongs to another slot or repository".to_owned())
+    };
+    let first = read_slot(storage, ObjectName::key(id))?.and_then(fits);
+    let second = read_slot(storage, ObjectName::key_copy(id))?.and_then(fits);
+    let copy_problem = match (&first, &second) {
+        (Err(reason), _) => Some(format!("{}: {reason}", ObjectName::key(id))),
+        (_, Err(reason)) => Some(format!("{}: {reason}", ObjectName::key_copy(id))),
+        _ => None,
+    };
+    Ok(SlotState { id, slot: first.or(second), copy_problem })
+}
+
+/// The master key, and which of the slots gave it.
+pub(super) type Unlocked = (MasterKey, OpenedBy);
+
+/// The key slot that opened a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenedBy {
+    /// Its id.
+    pub slot: SlotId,
+    /// What deriving its key cost; none for a key file.
+    pub costs: Option<KdfCosts>,
+}
+
+/// What may be spent on slots that nobody vouches for: whoever can write to the storage can add
+/// any number of them, with any costs.
+#[derive(Debug, Clone, Copy)]
+struct KdfBudget {
+    /// Most memory that one slot may ask for, in KiB.
+    memory_kib: u32,
+    /// KiB of memory times passes that are left for all slots together.
+    left: u64,
+}
+
+impl KdfBudget {
+    fn new(allow_costly: bool) -> Self {
+        match allow_costly {
+            true => Self { memory_kib: KdfCosts::LIMITS.memory_kib, left: u64::MAX },
+            false => Self {
+                memory_kib: KdfCosts::default().memory_kib * MEMORY_FACTOR,
+                left: KdfCosts::default().work() * WORK_FACTOR,
+            },
+        }
+    }
+
+    /// Takes what trying a slot costs, if that is allowed.
+    fn take(&mut self, costs: Option<KdfCosts>) -> bool {
+        let Some(costs) = costs else { return true };
+        match self.left.checked_sub(costs.work()) {
+            Some(left) if costs.memory_kib <= self.memory_kib => {
+                self.left = left;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The master key of a repository. The slot that opened it before is read by its name: what lies
+/// beside it is not even listed.
+pub(super) fn unlock(
+    storage: &dyn Storage,
+    repository: RepositoryId,
+    secret: Option<Secret<'_>>,
+    options: &OpenOptions,
+) -> Result<Unlocked, RepositoryError> {
+    let first = options.first_slot;
+    if let (Some(id), Some(_)) = (first, secret) {
+        let known = [read_state(storage, repository, id)?];
+        if let Ok(unlocked) = unwrap_master(&known, secret, first, false) {
+            return Ok(unlocked);
+        }
+    }
+    let slots = read_slots(storage, repository)?;
+    unwrap_master(&slots, secret, first, options.allow_costly_keys)
+}
+
+/// The master key, from the first slot that `secret` opens: the one that is known to have opened
+/// the repository before, whatever it costs; then the others, the cheapest first.
 pub(super) fn unwrap_master(
     slots: &[SlotState],
     secret: Option<Secret<'_>>,
-) -> Result<MasterKey, RepositoryError> {
-    let (mut tried, mut unusable) = (0, Vec::new());
+    first: Option<SlotId>,
+    allow_costly: bool,
+) -> Result<Unlocked, RepositoryError> {
+    let mut tried = Tried::default();
+    let mut usable = Vec::new();
     for state in slots {
-        let slot = match &state.slot {
-            Ok(slot) => slot,
-            Err(reason) => {
-                unusable.push(format!("{}: {reason}", ObjectName::key(state.id)));
-                continue;
-            }
-        };
-        let Some(secret) = secret else { break };
+        match &state.slot {
+            Ok(slot) => usable.push(slot),
+            Err(reason) => tried.unusable.push(format!("{}: {reason}", ObjectName::key(state.id))),
+        }
+    }
+    usable.sort_by_key(|slot| {
+        let work = slot.costs().map(|costs| (costs.work(), costs.memory_kib));
+        (Some(slot.slot_id()) != first, work, slot.slot_id())
+    });
+    let mut budget = KdfBudget::new(allow_costly);
+    let Some(secret) = secret else { return Err(tried.failure(slots.len())) };
+    for slot in usable.into_iter().filter(|slot| slot.fits(secret)) {
+        if Some(slot.slot_id()) != first && !budget.take(slot.costs()) {
+            tried.too_costly += 1;
+            continue;
+        }
+        if let Some(master) = tried.one(slot, secret)? {
+            return Ok((master, OpenedBy { slot: slot.slot_id(), costs: slot.costs() }));
+        }
+    }
+    Err(tried.failure(slots.len()))
+}
+
+/// What came of the slots that did not open.
+#[derive(Default)]
+struct Tried {
+    wrong: usize,
+    too_costly: usize,
+    /// What is wrong with the others.
+    unusable: Vec<String>,
+}
+
+impl Tried {
+    /// Tries one slot.
+    fn one(
+        &mut self,
+        slot: &KeySlot,
+        secret: Secret<'_>,
+    ) -> Result<Option<MasterKey>, RepositoryError> {
         match slot.unwrap_master(secret) {
-            Ok(master) => return Ok(master),
+            Ok(master) => return Ok(Some(master)),
             Err(UnwrapError::WrongKind) => {}
-            Err(UnwrapError::WrongKey) => tried += 1,
+            Err(UnwrapError::WrongKey) => self.wrong += 1,
             Err(error @ (UnwrapError::Damaged | UnwrapError::CostTooHigh(_))) => {
-                unusable.push(format!("{}: {error}", ObjectName::key(state.id)));
+                self.unusable.push(format!("{}: {error}", ObjectName::key(slot.slot_id())));
             }
             Err(UnwrapError::OutOfMemory(error)) => {
                 return Err(RepositoryError::Key(error.to_string()));
             }
         }
+        Ok(None)
     }
-    if tried > 0 || (unusable.is_empty() && !slots.is_empty()) {
-        return Err(RepositoryError::WrongKey { slots: slots.len() });
+
+    fn failure(self, slots: usize) -> RepositoryError {
+        if self.too_costly > 0 {
+            return RepositoryError::KeyTooCostly { tried: self.wrong, skipped: self.too_costly };
+        }
+        if self.wrong > 0 || (self.unusable.is_empty() && slots > 0) {
+            return RepositoryError::WrongKey { slots };
+        }
+        let reason = if slots == 0 { "there is none".to_owned() } else { self.unusable.join("; ") };
+        RepositoryError::NoUsableSlot { reason }
     }
-    let reason = if slots.is_empty() { "there is none".to_owned() } else { unusable.join("; ") };
-    Err(RepositoryError::NoUsableSlot { reason })
 }
 
 /// Wraps `master` and publishes both copies of the slot.
@@ -173,7 +291,7 @@ impl Repository {
         let id = publish_slot(&*self.storage, &master, self.id(), secret, options)?;
         let written = read_slots(&*self.storage, self.id())?;
         let new: Vec<SlotState> = written.into_iter().filter(|state| state.id == id).collect();
-        if unwrap_master(&new, Some(secret))? == master {
+        if unwrap_master(&new, Some(secret), Some(id), true)?.0 == master {
             return Ok(id);
         }
         Err(RepositoryError::Key(format!("the new slot {id} does not open")))
@@ -241,7 +359,9 @@ impl Repository {
             let reason = "a plaintext repository has no key slots".to_owned();
             return Err(RepositoryError::Key(reason));
         }
-        unwrap_master(&read_slots(&*self.storage, self.id())?, secret_of(current))
+        let slots = read_slots(&*self.storage, self.id())?;
+        let first = self.opened_by.map(|by| by.slot);
+        Ok(unwrap_master(&slots, secret_of(current), first, false)?.0)
     }
 }
 

@@ -5,14 +5,14 @@
 //! second. Who does either says so before (a tentative root, a session that forgets) and takes
 //! that back afterwards, so that half of a pair is always either explained or damage.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Damaged, ReadAll, Repository, RepositoryError};
+use super::{Damaged, ReadAll, Repository, RepositoryError, times};
 use crate::format::entry::Timestamp;
 use crate::format::snapshot::{self, GivenUp, MAX_RECORD_LEN, ProcessIdentity, Session, Snapshot};
 use crate::id::{SessionId, SnapshotId};
-use crate::storage::{ObjectKind, ObjectName, StorageErrorKind};
+use crate::storage::{ObjectKind, ObjectName, ObjectTimes, StorageErrorKind};
 
 /// Snapshots that one session forgets: its record must stay far below the longest that is read.
 const FORGOTTEN_AT_ONCE: usize = 8192;
@@ -57,14 +57,31 @@ pub enum CopyState {
 /// The confirmed snapshots, and what was found on the way to them.
 #[derive(Debug, Default)]
 pub struct SnapshotRecords {
-    /// All that can be read from one of their copies, oldest first.
+    /// All that can be read from one of their copies, oldest first by their
+    /// [trusted](times::trusted) times.
     pub snapshots: Vec<Snapshot>,
+    /// When each was stored, by the clock of the place.
+    pub stored: HashMap<SnapshotId, Timestamp>,
     /// Those of which neither copy can be read.
     pub damaged: Vec<Damaged>,
     /// Copies that should be there and are not, or cannot be read, while the other one can.
     pub lost_copies: Vec<(ObjectName, CopyState)>,
     /// Ids of which no snapshot will ever be confirmed.
     pub given_up: Vec<SnapshotId>,
+}
+
+impl SnapshotRecords {
+    /// The time by which a snapshot is put in order.
+    pub fn trusted(&self, snapshot: &Snapshot) -> Timestamp {
+        let claimed = snapshot.time.into();
+        self.stored.get(&snapshot.id).map_or(claimed, |stored| times::trusted(claimed, *stored))
+    }
+
+    /// Whether a snapshot claims to be of a time long after it was stored.
+    pub fn is_of_the_future(&self, snapshot: &Snapshot) -> bool {
+        let stored = self.stored.get(&snapshot.id);
+        stored.is_some_and(|stored| times::is_of_the_future(snapshot.time.into(), *stored))
+    }
 }
 
 /// Which copies the listings show, and what explains that one of a pair is not among them.
@@ -75,10 +92,13 @@ struct Listings {
     tentative: HashSet<SnapshotId>,
     /// Being removed: they count as removed.
     forgotten: HashSet<SnapshotId>,
+    /// When the originals were stored; the copies where there is no original.
+    stored: HashMap<SnapshotId, Timestamp>,
 }
 
 impl Repository {
-    /// All confirmed snapshots, oldest first, and the ones that cannot be read.
+    /// All confirmed snapshots, oldest first by their [trusted](times::trusted) times, and the ones
+    /// that cannot be read.
     ///
     /// # Errors
     /// When storage fails.
@@ -101,15 +121,24 @@ impl Repository {
                 self.read_pair(id, &listed, both, &mut found)?;
             }
         }
-        found.snapshots.sort_by_key(|snapshot| (snapshot.time, snapshot.id));
+        found.stored = listed.stored;
+        let mut snapshots = std::mem::take(&mut found.snapshots);
+        snapshots
+            .sort_by_cached_key(|snapshot| (found.trusted(snapshot), snapshot.time, snapshot.id));
+        found.snapshots = snapshots;
         Ok(found)
     }
 
     /// What explains half a pair is listed after the pairs: it is published before them and
     /// removed after them. Who reads both copies anyway can do without all lists but the first.
     fn list_snapshots(&self, both: bool) -> Result<Listings, RepositoryError> {
-        let ids = |kind| -> Result<Vec<SnapshotId>, RepositoryError> {
-            let listing = match self.storage.list(kind) {
+        let mut stored = HashMap::new();
+        let mut ids = |kind| -> Result<Vec<SnapshotId>, RepositoryError> {
+            let listed = match kind {
+                ObjectKind::Root => self.storage.list(kind).map(|list| (list, ObjectTimes::new())),
+                _ => self.storage.list_with_times(kind),
+            };
+            let (listing, times) = match listed {
                 Err(error)
                     if both
                         && kind != ObjectKind::Snapshot
@@ -117,8 +146,11 @@ impl Repository {
                 {
                     return Ok(Vec::new());
                 }
-                listing => listing?,
+                listed => listed?,
             };
+            for (name, time) in times.into_iter().filter(|(name, _)| name.kind == kind) {
+                stored.entry(SnapshotId(name.id)).or_insert_with(|| timestamp(time));
+            }
             Ok(listing.objects.into_iter().map(|(name, _)| SnapshotId(name.id)).collect())
         };
         let originals = ids(ObjectKind::Snapshot)?.into_iter().collect();
@@ -133,7 +165,7 @@ impl Repository {
             sessions => sessions?.0,
         };
         let forgotten = sessions.into_iter().flat_map(|session| session.forgets).collect();
-        Ok(Listings { originals, copies, tentative, forgotten })
+        Ok(Listings { originals, copies, tentative, forgotten, stored })
     }
 
     fn read_pair(

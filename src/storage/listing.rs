@@ -1,10 +1,15 @@
 //! What is found in a folder, sorted into objects and what is foreign; the same for a folder of
 //! this machine and for one of another.
 
+use std::io;
+use std::time::SystemTime;
+
 use rustix::fs::FileType;
 
 use super::name::Folder;
-use super::{Listing, ObjectKind, ObjectName, Storage, StorageError, StorageErrorKind};
+use super::{
+    Listing, ObjectKind, ObjectName, ObjectTimes, Storage, StorageError, StorageErrorKind,
+};
 
 /// Something that a folder holds.
 pub(super) struct Item {
@@ -14,11 +19,19 @@ pub(super) struct Item {
     pub(super) file_type: FileType,
     /// Length in bytes.
     pub(super) len: u64,
+    /// When its content was last written.
+    pub(super) modified: SystemTime,
 }
 
 impl Listing {
     /// Adds what the folder `folder` holds, which is one that objects of `kind` lie in.
-    pub(super) fn add(&mut self, kind: ObjectKind, folder: Folder, items: Vec<Item>) {
+    pub(super) fn add(
+        &mut self,
+        kind: ObjectKind,
+        folder: Folder,
+        items: Vec<Item>,
+        times: &mut ObjectTimes,
+    ) {
         for item in items {
             if item.file_type == FileType::Directory && folder.child(&item.name).is_some() {
                 continue;
@@ -28,6 +41,9 @@ impl Listing {
                     if name.folder() == folder && item.file_type == FileType::RegularFile =>
                 {
                     self.objects.push((name, item.len));
+                    if kind.is_snapshot() {
+                        times.insert(name, item.modified);
+                    }
                 }
                 _ => self.foreign.push(folder.path_of(&item.name)),
             }
@@ -52,6 +68,12 @@ impl Listing {
         self.foreign.sort_unstable();
         self
     }
+}
+
+/// The error of a directory with more names than any gabion makes. Whoever holds the storage decides
+/// how many there are, and each takes memory.
+pub(super) fn too_many(limit: usize) -> io::Error {
+    io::Error::other(format!("it holds more than {limit} names, which is not gabion's work"))
 }
 
 /// There is nothing here but folders of gabion's with nothing in them, or with the key slots of an

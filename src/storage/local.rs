@@ -20,7 +20,8 @@ use super::local_listing::Leftovers;
 use super::local_pending::{PendingFile, put_in_place};
 use super::name::Folder;
 use super::{
-    Listing, ObjectKind, ObjectName, PendingObject, Storage, StorageError, StorageErrorKind,
+    Listing, ObjectKind, ObjectName, ObjectTimes, PendingObject, Storage, StorageError,
+    StorageErrorKind,
 };
 
 /// A repository in a folder.
@@ -227,6 +228,10 @@ impl Storage for LocalStorage {
     }
 
     fn list(&self, kind: ObjectKind) -> Result<Listing, StorageError> {
+        Ok(self.list_all(kind)?.0)
+    }
+
+    fn list_with_times(&self, kind: ObjectKind) -> Result<(Listing, ObjectTimes), StorageError> {
         self.list_all(kind)
     }
 

@@ -6,10 +6,11 @@ use std::fs::File;
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::listing::Item;
+use super::listing::{Item, too_many};
+use super::name::MAX_NAMES;
 use super::temporary;
 
 /// Only the repository's owner may list or enter its folders.
@@ -92,9 +93,10 @@ pub(super) fn object_modified(folder: &File, name: &str) -> io::Result<SystemTim
 
 /// Everything in a folder, unsorted, without the unfinished objects; and whether there are any of
 /// those.
-pub(super) fn items(folder: Dir) -> io::Result<(Vec<Item>, bool)> {
+/// More than `limit` names are an error.
+pub(super) fn items(folder: Dir, limit: usize) -> io::Result<(Vec<Item>, bool)> {
     let (mut items, mut has_unfinished) = (Vec::new(), false);
-    let (names, folder) = names(folder)?;
+    let (names, folder) = names(folder, limit)?;
     for name in names {
         let text = name.to_string_lossy();
         if temporary::is_temporary(&text) {
@@ -113,6 +115,7 @@ pub(super) fn items(folder: Dir) -> io::Result<(Vec<Item>, bool)> {
             name: text.into_owned(),
             file_type: FileType::from_raw_mode(stat.st_mode),
             len: u64::try_from(stat.st_size).map_err(io::Error::other)?,
+            modified: modified(&stat),
         });
     }
     Ok((items, has_unfinished))
@@ -124,20 +127,35 @@ pub(super) fn listed_apart(folder: &File) -> io::Result<Dir> {
     Ok(retry_on_intr(|| Dir::read_from(folder))?)
 }
 
-fn names(mut folder: Dir) -> io::Result<(Vec<CString>, Dir)> {
+/// The time of the last change, by the file system's clock.
+fn modified(stat: &Stat) -> SystemTime {
+    let seconds = Duration::from_secs(stat.st_mtime.unsigned_abs());
+    let whole = match stat.st_mtime < 0 {
+        true => SystemTime::UNIX_EPOCH.checked_sub(seconds),
+        false => SystemTime::UNIX_EPOCH.checked_add(seconds),
+    };
+    let nanos = Duration::from_nanos(u64::from(u32::try_from(stat.st_mtime_nsec).unwrap_or(0)));
+    whole.and_then(|whole| whole.checked_add(nanos)).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn names(mut folder: Dir, limit: usize) -> io::Result<(Vec<CString>, Dir)> {
     let mut names = Vec::new();
     while let Some(item) = folder.read() {
         let name = item?.file_name().to_owned();
-        if !matches!(name.as_bytes(), b"." | b"..") {
-            names.push(name);
+        if matches!(name.as_bytes(), b"." | b"..") {
+            continue;
         }
+        if names.len() == limit {
+            return Err(too_many(limit));
+        }
+        names.push(name);
     }
     Ok((names, folder))
 }
 
 /// Unlinks the unfinished objects in `folder` whose owners are dead; returns how many.
 pub(super) fn sweep(folder: &File) -> io::Result<u64> {
-    let (mut leftovers, _) = names(listed_apart(folder)?)?;
+    let (mut leftovers, _) = names(listed_apart(folder)?, MAX_NAMES)?;
     leftovers.retain(|name| temporary::is_of_lock_holder(&name.to_string_lossy()));
     if leftovers.is_empty() {
         return Ok(0);

@@ -9,7 +9,7 @@ use super::listing::Item;
 use super::local::LocalStorage;
 use super::local_folder as handle;
 use super::name::Folder;
-use super::{Listing, ObjectKind, Storage as _, StorageError};
+use super::{Listing, ObjectKind, ObjectTimes, Storage as _, StorageError};
 
 /// The folders that were listed since the last sweep, and whether there was anything unfinished in
 /// them. What its owner leaves behind after that is swept the next time: a sweep leaves alone what is
@@ -32,24 +32,34 @@ impl Leftovers {
 }
 
 impl LocalStorage {
-    /// See [`super::Storage::list`].
-    pub(super) fn list_all(&self, kind: ObjectKind) -> Result<Listing, StorageError> {
-        let mut listing = Listing::default();
+    /// See [`super::Storage::list_with_times`]; only snapshots have times.
+    pub(super) fn list_all(
+        &self,
+        kind: ObjectKind,
+    ) -> Result<(Listing, ObjectTimes), StorageError> {
+        let (mut listing, mut times) = (Listing::default(), ObjectTimes::new());
+        let limit = kind.max_names();
         let folder = kind.folder();
         if folder.has_fans() {
             // Opened before it is listed, and once: there are hundreds of folders in it.
             let parent = self.folder_afresh(folder).ok();
-            for fan in listing.add_beside_fans(folder, self.items(folder, None)?) {
-                listing.add(kind, fan, self.items(fan, parent.as_deref())?);
+            for fan in listing.add_beside_fans(folder, self.items(folder, None, limit)?) {
+                let items = self.items(fan, parent.as_deref(), limit)?;
+                listing.add(kind, fan, items, &mut times);
             }
         } else {
-            listing.add(kind, folder, self.items(folder, None)?);
+            listing.add(kind, folder, self.items(folder, None, limit)?, &mut times);
         }
-        Ok(listing.sorted())
+        Ok((listing.sorted(), times))
     }
 
     /// What `folder` holds; `parent` is a new handle of what it lies in, where there is one.
-    fn items(&self, folder: Folder, parent: Option<&File>) -> Result<Vec<Item>, StorageError> {
+    fn items(
+        &self,
+        folder: Folder,
+        parent: Option<&File>,
+        limit: usize,
+    ) -> Result<Vec<Item>, StorageError> {
         // Not through a kept handle: that of a folder which was removed lists as empty, and "there
         // are no snapshots" must never be said by mistake.
         let listed = match (folder.place(), parent) {
@@ -59,7 +69,7 @@ impl LocalStorage {
                 self.folder_afresh(above).and_then(|parent| handle::open_listing(&parent, &name))
             }
         };
-        match listed.and_then(handle::items) {
+        match listed.and_then(|listed| handle::items(listed, limit)) {
             // The top always holds something, unless it was removed.
             Ok((items, _)) if items.is_empty() && folder == Folder::Top => self.verify_place(),
             Ok((items, has_unfinished)) => {

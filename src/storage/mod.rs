@@ -25,6 +25,7 @@ mod sftp_server;
 mod sftp_ssh;
 mod temporary;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::SystemTime;
 
@@ -46,6 +47,9 @@ pub struct Listing {
     /// UTF-8 are replaced.
     pub foreign: Vec<String>,
 }
+
+/// When objects were stored, as [`Storage::modified`] says.
+pub type ObjectTimes = BTreeMap<ObjectName, SystemTime>;
 
 /// A place that holds the objects of one repository.
 pub trait Storage: Send + Sync + fmt::Debug {
@@ -123,6 +127,24 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// # Errors
     /// When anything of the list could not be had: a list is whole or it is an error.
     fn list(&self, kind: ObjectKind) -> Result<Listing, StorageError>;
+
+    /// As [`Storage::list`], with the times at which the objects were stored. An object that is
+    /// deleted meanwhile may have no time.
+    ///
+    /// # Errors
+    /// As [`Storage::list`].
+    fn list_with_times(&self, kind: ObjectKind) -> Result<(Listing, ObjectTimes), StorageError> {
+        let listing = self.list(kind)?;
+        let mut times = ObjectTimes::new();
+        for (name, _) in &listing.objects {
+            match self.modified(*name) {
+                Ok(time) => drop(times.insert(*name, time)),
+                Err(error) if error.kind == StorageErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((listing, times))
+    }
 
     /// Removes an object for good. An object that does not exist counts as removed.
     ///

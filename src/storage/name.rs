@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use crate::id::{PackId, SegmentId, SessionId, SlotId, SnapshotId};
 
+/// Most names that are taken from any directory at once.
+pub(super) const MAX_NAMES: usize = 1 << 24;
+
 /// What an object is for; decides the folder that it lies in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectKind {
@@ -57,6 +60,22 @@ impl ObjectKind {
     /// The kind's one object has a fixed name instead of an id.
     pub(super) fn is_single(self) -> bool {
         matches!(self, Self::Config | Self::ConfigCopy)
+    }
+
+    /// Most names that are taken from a directory of the kind's objects, whatever they are: far more
+    /// than any gabion makes, and few enough for the memory that they take.
+    pub(super) fn max_names(self) -> usize {
+        match self {
+            Self::Config | Self::ConfigCopy | Self::Key | Self::KeyCopy => 1 << 12,
+            Self::Root | Self::Session | Self::Mark => 1 << 16,
+            Self::Segment | Self::Snapshot | Self::SnapshotCopy | Self::Quarantine => 1 << 20,
+            Self::Pack | Self::Parity => MAX_NAMES,
+        }
+    }
+
+    /// It is the record of a snapshot, or its second copy.
+    pub(super) fn is_snapshot(self) -> bool {
+        matches!(self, Self::Snapshot | Self::SnapshotCopy)
     }
 
     /// The folder of the kind's objects (of packs and parity: that of their fan-out folders).

@@ -18,7 +18,8 @@ use super::sftp_pending::{PendingRemote, cannot_sync, folder_not_synced, truncat
 use super::sftp_server::{Facts, Held, Server};
 use super::sftp_ssh::{Ssh, command};
 use super::{
-    Listing, ObjectKind, ObjectName, PendingObject, Storage, StorageError, StorageErrorKind,
+    Listing, ObjectKind, ObjectName, ObjectTimes, PendingObject, Storage, StorageError,
+    StorageErrorKind,
 };
 
 /// Longest config that is compared, in bytes.
@@ -234,6 +235,10 @@ impl Storage for SftpStorage {
     }
 
     fn list(&self, kind: ObjectKind) -> Result<Listing, StorageError> {
+        Ok(self.list_kind(kind)?.0)
+    }
+
+    fn list_with_times(&self, kind: ObjectKind) -> Result<(Listing, ObjectTimes), StorageError> {
         self.list_kind(kind)
     }
 

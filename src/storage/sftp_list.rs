@@ -4,16 +4,13 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use openssh_sftp_client_lowlevel::NameEntry;
 
-use super::listing::Item;
-use super::name::Folder;
+use super::listing::{Item, too_many};
+use super::name::{Folder, MAX_NAMES};
 use super::sftp::SftpStorage;
 use super::sftp_fault::Fault;
 use super::sftp_server::{Facts, Held};
 use super::temporary::is_temporary;
-use super::{Listing, ObjectKind, Storage as _, StorageError};
-
-/// Most names that are taken from a server in one list.
-const MAX_NAMES: usize = 1 << 24;
+use super::{Listing, ObjectKind, ObjectTimes, Storage as _, StorageError};
 
 /// Longest name of a file, in bytes.
 const MAX_NAME: usize = 255;
@@ -26,40 +23,47 @@ const OPEN_AT_ONCE: usize = 128;
 const AHEAD: [usize; 2] = [4, 2];
 
 impl SftpStorage {
-    /// All objects of a kind.
-    pub(super) fn list_kind(&self, kind: ObjectKind) -> Result<Listing, StorageError> {
-        let mut listing = Listing::default();
+    /// All objects of a kind, and when snapshots were stored.
+    pub(super) fn list_kind(
+        &self,
+        kind: ObjectKind,
+    ) -> Result<(Listing, ObjectTimes), StorageError> {
+        let (mut listing, mut times) = (Listing::default(), ObjectTimes::new());
+        let limit = kind.max_names();
         let folder = kind.folder();
         let mut items = Vec::new();
-        self.items(&[folder], &mut |_, item| items.push(item))?;
+        self.items(&[folder], limit, &mut |_, item| items.push(item))?;
         if folder.has_fans() {
             let mut fans = listing.add_beside_fans(folder, items);
             fans.sort_unstable();
-            self.items(&fans, &mut |fan, item| listing.add(kind, fan, vec![item]))?;
+            self.items(&fans, limit, &mut |fan, item| {
+                listing.add(kind, fan, vec![item], &mut times);
+            })?;
         } else {
             if folder == Folder::Top && items.is_empty() {
                 // The top always holds something, unless it was replaced.
                 self.verify_place()?;
             }
-            listing.add(kind, folder, items);
+            listing.add(kind, folder, items, &mut times);
         }
-        Ok(listing.sorted())
+        Ok((listing.sorted(), times))
     }
 
     /// Everything in `folders` but unfinished objects.
     fn items(
         &self,
         folders: &[Folder],
+        limit: usize,
         take: &mut dyn FnMut(Folder, Item),
     ) -> Result<(), StorageError> {
-        self.entries(folders, &mut |folder, name, entry| {
+        self.entries(folders, limit, &mut |folder, name, entry| {
             if is_temporary(name) {
                 return Ok(());
             }
             let facts = Facts::of(&entry.attrs);
             let facts = facts.ok_or(Fault::Strange("the server does not say what this is"))?;
-            let (name, file_type, len) = (name.to_owned(), facts.file_type, facts.len);
-            take(folder, Item { name, file_type, len });
+            let Facts { file_type, len, modified } = facts;
+            take(folder, Item { name: name.to_owned(), file_type, len, modified });
             Ok(())
         })
     }
@@ -70,7 +74,7 @@ impl SftpStorage {
         folders: &[Folder],
         take: &mut dyn FnMut(Folder, &str),
     ) -> Result<(), StorageError> {
-        self.entries(folders, &mut |folder, name, _| {
+        self.entries(folders, MAX_NAMES, &mut |folder, name, _| {
             take(folder, name);
             Ok(())
         })
@@ -79,14 +83,15 @@ impl SftpStorage {
     fn entries(
         &self,
         folders: &[Folder],
+        limit: usize,
         take: &mut dyn FnMut(Folder, &str, &NameEntry) -> Result<(), Fault>,
     ) -> Result<(), StorageError> {
         let mut absent = false;
-        let mut left = MAX_NAMES;
+        let mut left = limit;
         for some in folders.chunks(OPEN_AT_ONCE) {
             let mut open = self.open_for_names(some, &mut absent)?;
             while !open.is_empty() {
-                open = self.more_names(open, &mut left, take)?;
+                open = self.more_names(open, (&mut left, limit), take)?;
             }
         }
         // Folders are also missing when the whole repository was removed.
@@ -126,7 +131,7 @@ impl SftpStorage {
     fn more_names(
         &self,
         open: Vec<(Folder, Held)>,
-        left: &mut usize,
+        (left, limit): (&mut usize, usize),
         take: &mut dyn FnMut(Folder, &str, &NameEntry) -> Result<(), Fault>,
     ) -> Result<Vec<(Folder, Held)>, StorageError> {
         let mut under_way = Vec::new();
@@ -143,9 +148,9 @@ impl SftpStorage {
                 let names = self.server.connection().wait(naming);
                 let names = names.map_err(|fault| self.not_listed(folder, fault))?;
                 ended |= names.is_empty();
-                *left = left.checked_sub(names.len()).ok_or_else(|| {
-                    self.not_listed(folder, Fault::Strange("the server names files without end"))
-                })?;
+                *left = left
+                    .checked_sub(names.len())
+                    .ok_or_else(|| StorageError::from_io("list", folder.path(), too_many(limit)))?;
                 for entry in &names {
                     let taken = take_entry(folder, entry, take);
                     taken.map_err(|fault| self.not_listed(folder, fault))?;

@@ -30,6 +30,7 @@ mod delta;
 mod every_file;
 mod forget_op;
 mod format_golden;
+mod hostile_storage;
 mod last_resort;
 mod lost_content;
 mod model;

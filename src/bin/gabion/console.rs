@@ -72,6 +72,11 @@ impl Console {
         }
     }
 
+    /// Something that whoever uses the result must know; said with `--quiet`, too.
+    pub(crate) fn warning(&self, text: &str) {
+        self.line(&format!("warning: {}", printable(text.as_bytes())));
+    }
+
     /// A finding that does not stop the operation.
     pub(crate) fn problem(&self, problem: &Problem) {
         let subject = PathText::of_path(&problem.subject);
@@ -110,6 +115,7 @@ impl Observer for Console {
         match event {
             Event::Problem(problem) => self.problem(&problem),
             Event::Note(text) => self.note(&text),
+            Event::Warning(text) => self.warning(&text),
             Event::CommandOutput { stream, line } if self.terminal && !self.quiet => {
                 let (stream, line) = (printable(stream.as_bytes()), printable(line.as_bytes()));
                 self.line(&format!("{stream}: {line}"));

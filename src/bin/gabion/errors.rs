@@ -262,6 +262,13 @@ fn repository(error: &RepositoryError) -> Failure {
             Some("`gabion init` makes one; if there should be one, is its disk mounted?"),
         ),
         E::AlreadyInitialised(_) => (Exit::Failed, Some("use it as it is, or name another place")),
+        E::KeyTooCostly { .. } => (
+            Exit::WrongKey,
+            Some(
+                "remove key slots that nobody of yours made from the repository's keys and copy/keys, \
+                 or use --allow-costly-keys if they are yours",
+            ),
+        ),
         E::WrongKey { .. } => (
             Exit::WrongKey,
             Some("check GABION_PASSWORD, --password-file, --password-command and --key-file"),
@@ -313,7 +320,10 @@ fn storage_hint(error: &StorageError) -> Option<&'static str> {
              is kept and used"
         }
         StorageErrorKind::ReadOnly => "the repository's file system cannot be written to",
-        StorageErrorKind::PermissionDenied => "who owns the repository, and who are you?",
+        StorageErrorKind::PermissionDenied => {
+            "run the command as the user who owns the repository, or give the files back to that \
+             user: `chown -R --reference=REPOSITORY REPOSITORY` as root"
+        }
         StorageErrorKind::PlaceLost => "is the repository's disk still mounted?",
         StorageErrorKind::AlreadyExists => "name a folder that does not exist yet, or an empty one",
         StorageErrorKind::NotFound => "is the repository's disk mounted?",

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gabion::event::Observer;
 use gabion::job::config::RepositoryPlace;
-use gabion::repo::{Repository, RepositoryError, Unlock};
+use gabion::repo::{OpenOptions, Repository, RepositoryError, Unlock};
 use gabion::storage::{
     LocalStorage, Place, RemotePlace, SftpStorage, Ssh, Storage, StorageError, StorageErrorKind,
 };
@@ -52,6 +52,9 @@ pub(crate) struct Global {
     /// Keep derived data in memory only
     #[arg(long, global = true, conflicts_with = "cache_dir")]
     no_cache: bool,
+    /// Try key slots that cost up to 1 GiB of memory, and as many as there are
+    #[arg(long, global = true)]
+    allow_costly_keys: bool,
     /// Say nothing but problems
     #[arg(short, long, global = true)]
     quiet: bool,
@@ -263,10 +266,14 @@ impl Session {
         let place = self.place()?.to_string();
         let storage = self.open_storage()?;
         let source = self.key_source()?;
-        let cache = self.cache_folder();
+        let options = OpenOptions {
+            cache: self.cache_folder(),
+            allow_costly_keys: self.global.allow_costly_keys,
+            ..OpenOptions::default()
+        };
         let open = |unlock: Unlock| {
             let (storage, observer) = (Arc::clone(&storage), self.observer());
-            let opened = Repository::open(storage, &place, &unlock, cache.clone(), observer);
+            let opened = Repository::open_with(storage, &place, &unlock, &options, observer);
             opened.map(|repository| (Arc::new(repository), unlock))
         };
         let (repository, unlock) = match source {

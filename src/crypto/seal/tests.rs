@@ -20,7 +20,7 @@ fn golden_object(sealing: Sealing) -> Vec<u8> {
 }
 
 fn open(sealing: Sealing, bytes: &[u8]) -> Result<Vec<u8>, OpenError> {
-    open_object(&keys(), REPOSITORY, sealing, ObjectType::Snapshot, &ID, bytes)
+    open_object(&keys(), REPOSITORY, sealing, ObjectType::Snapshot, &ID, bytes.to_vec())
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn another_object_in_its_place_is_refused() {
         let object = golden_object(sealing);
         let keys = keys();
         let open = |repository, object_type, id| {
-            open_object(&keys, repository, sealing, object_type, id, &object)
+            open_object(&keys, repository, sealing, object_type, id, object.clone())
         };
         assert!(open(REPOSITORY, ObjectType::Snapshot, &ID).is_ok());
         let retyped = open(REPOSITORY, ObjectType::Root, &ID);
@@ -74,7 +74,8 @@ fn another_object_in_its_place_is_refused() {
     let other = Keys::derive(&MasterKey::random());
     let sealing = Sealing::Aes256Gcm;
     let object = golden_object(sealing);
-    let opened = open_object(&other, REPOSITORY, sealing, ObjectType::Snapshot, &ID, &object);
+    let opened =
+        open_object(&other, REPOSITORY, sealing, ObjectType::Snapshot, &ID, object.clone());
     assert_eq!(opened, Err(OpenError::NotAuthentic));
 }
 
@@ -86,13 +87,20 @@ fn a_header_patched_to_fit_opens_nothing() {
         // A snapshot passed off as a root, and one under the name of another.
         let mut retyped = object.clone();
         retyped[10] = ObjectType::Root as u8;
-        let result = open_object(&keys, REPOSITORY, sealing, ObjectType::Root, &ID, &retyped);
+        let result =
+            open_object(&keys, REPOSITORY, sealing, ObjectType::Root, &ID, retyped.clone());
         assert_eq!(result, Err(OpenError::NotAuthentic));
         let mut renamed = object.clone();
         renamed[16..32].copy_from_slice(&[0x23; 16]);
         let expected_id = &[0x23; 16];
-        let result =
-            open_object(&keys, REPOSITORY, sealing, ObjectType::Snapshot, expected_id, &renamed);
+        let result = open_object(
+            &keys,
+            REPOSITORY,
+            sealing,
+            ObjectType::Snapshot,
+            expected_id,
+            renamed.clone(),
+        );
         assert_eq!(result, Err(OpenError::NotAuthentic));
         let mut resealed = object;
         resealed[11] ^= 1;
@@ -179,7 +187,7 @@ proptest! {
         let sealing = if encrypt { Sealing::Aes256Gcm } else { Sealing::None };
         let keys = keys();
         let object = seal_object(&keys, REPOSITORY, sealing, ObjectType::Mark, ID, &body);
-        let opened = open_object(&keys, REPOSITORY, sealing, ObjectType::Mark, &ID, &object);
+        let opened = open_object(&keys, REPOSITORY, sealing, ObjectType::Mark, &ID, object.clone());
         prop_assert_eq!(opened, Ok(body));
     }
 

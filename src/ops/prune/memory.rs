@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::Prune;
 use super::view::View;
-use crate::id::SessionId;
+use crate::id::{SessionId, SnapshotId};
 use crate::ops::OpError;
 
 /// A session of another machine that did nothing for so long, by this machine's clock and in the
@@ -48,7 +48,8 @@ impl Prune<'_> {
         let seen = self.recall(SNAPSHOTS).unwrap_or_default();
         let seen: Vec<&str> = seen.lines().collect();
         let mut gone: Vec<&str> = seen.clone();
-        gone.retain(|id| !view.has_snapshot(id));
+        let present: HashSet<SnapshotId> = view.snapshot_ids().collect();
+        gone.retain(|id| !id.parse().is_ok_and(|id| present.contains(&id)));
         let are_few = |gone: &[&str]| gone.len() < 3 || gone.len() * 2 <= seen.len();
         if self.options.accept_fewer || are_few(&gone) {
             return Ok(());
@@ -103,14 +104,13 @@ impl Prune<'_> {
 
 /// Tells the memory of prunes that snapshots were forgotten on purpose by this client.
 #[expect(clippy::disallowed_methods, reason = "the cache is no part of the repository")]
-pub(in crate::ops) fn forgotten(
-    repository: &crate::repo::Repository,
-    snapshots: &[crate::id::SnapshotId],
-) {
+pub(in crate::ops) fn forgotten(repository: &crate::repo::Repository, snapshots: &[SnapshotId]) {
     let Some(folder) = repository.cache_folder() else { return };
     let path = folder.path().join(SNAPSHOTS);
     let Ok(seen) = std::fs::read_to_string(&path) else { return };
-    let is_forgotten = |line: &str| snapshots.iter().any(|id| id.to_string() == line);
+    let snapshots: HashSet<&SnapshotId> = snapshots.iter().collect();
+    let is_forgotten =
+        |line: &str| line.parse().is_ok_and(|id: SnapshotId| snapshots.contains(&id));
     let kept: String =
         seen.lines().filter(|line| !is_forgotten(line)).map(|line| format!("{line}\n")).collect();
     let _ = std::fs::write(path, kept);

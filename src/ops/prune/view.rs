@@ -189,10 +189,6 @@ impl<'r> View<'r> {
     pub(super) fn snapshot_ids(&self) -> impl Iterator<Item = SnapshotId> + '_ {
         self.walked.iter().filter(|tree| tree.confirmed).map(|tree| tree.id)
     }
-
-    pub(super) fn has_snapshot(&self, id: &str) -> bool {
-        id.parse().is_ok_and(|id| self.snapshot_ids().any(|known| known == id))
-    }
 }
 
 fn marked_packs(prune: &Prune<'_>) -> Result<HashSet<PackId>, OpError> {

@@ -47,12 +47,11 @@ pub use group::{GroupBy, GroupKey};
 pub use period::Period;
 pub use policy::{KeepSpan, Policy};
 
+pub use crate::repo::times::BELIEVED_WITHIN_SECONDS;
+
 use crate::format::entry::Timestamp;
 use crate::format::snapshot::Snapshot;
-
-/// How far, in seconds, the claimed time of a snapshot and the time at which it was stored may lie
-/// apart for the first to be believed.
-pub const BELIEVED_WITHIN_SECONDS: u64 = 24 * 60 * 60;
+use crate::repo::times;
 
 /// A snapshot that a policy is to judge.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,10 +65,7 @@ pub struct Candidate {
 impl Candidate {
     /// Whether the claimed time is close enough to the time of storing.
     pub fn is_believed(&self) -> bool {
-        let nanos =
-            |time: Timestamp| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
-        let apart = nanos(self.snapshot.time.into()).abs_diff(nanos(self.stored));
-        apart <= u128::from(BELIEVED_WITHIN_SECONDS) * 1_000_000_000
+        times::is_believed(self.snapshot.time.into(), self.stored)
     }
 }
 

@@ -20,6 +20,8 @@ use crate::threads::{self, caught};
 const FINISH_QUEUE: usize = 2;
 /// Chunks at which a pack is closed, whatever its length: its footer must stay small.
 const MAX_CHUNKS: usize = 1 << 18;
+/// Bytes of a footer at which a pack is closed: it must stay far below the longest that is read.
+const FOOTER_BYTES: usize = 1 << 24;
 
 /// Which pack a block goes to. Pages apart from content: they are read together, and the pages of
 /// old snapshots die together.
@@ -147,7 +149,8 @@ impl Packer {
             state.failure = Some(error.again());
         })?;
         let full = pack.object.len() >= u64::from(self.repository.config().pack_size)
-            || pack.footer.chunks.len() >= MAX_CHUNKS;
+            || pack.footer.chunks.len() >= MAX_CHUNKS
+            || pack.footer.encoded_bound() >= FOOTER_BYTES;
         let done = if full { Some(pack) } else { state.open[class as usize].replace(pack) };
         let plain: u64 = chunks.iter().map(|chunk| u64::from(chunk.len)).sum();
         state.totals.plain_bytes[class as usize] += plain;

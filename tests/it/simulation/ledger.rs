@@ -257,7 +257,7 @@ impl Ledger {
     ) -> Option<T> {
         let (keys, id) = (self.repository.keys(), self.repository.id());
         let sealing = self.repository.config().sealing;
-        let body = open_object(keys, id, sealing, kind, &name.id, bytes).unwrap();
+        let body = open_object(keys, id, sealing, kind, &name.id, bytes.to_vec()).unwrap();
         decode("record", &body).ok()
     }
 

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gabion::storage::{
-    Listing, ObjectKind, ObjectName, PendingObject, Storage, StorageError, StorageErrorKind,
+    Listing, ObjectKind, ObjectName, ObjectTimes, PendingObject, Storage, StorageError,
+    StorageErrorKind,
 };
 
 use super::scheduler::Verb;
@@ -63,6 +64,11 @@ impl Place {
     }
 }
 
+/// When everything was stored: nothing depends on it here.
+fn stored() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+}
+
 impl Storage for Place {
     fn create(
         &self,
@@ -116,12 +122,19 @@ impl Storage for Place {
 
     fn modified(&self, name: ObjectName) -> Result<SystemTime, StorageError> {
         self.get(Verb::Measure, name)?;
-        Ok(UNIX_EPOCH + Duration::from_secs(1_800_000_000))
+        Ok(stored())
     }
 
     fn list(&self, kind: ObjectKind) -> Result<Listing, StorageError> {
         let listing = self.list_now(kind)?;
         Ok(self.memory().sees(kind, listing))
+    }
+
+    fn list_with_times(&self, kind: ObjectKind) -> Result<(Listing, ObjectTimes), StorageError> {
+        // One call, as in every real place.
+        let listing = self.list(kind)?;
+        let times = listing.objects.iter().map(|(name, _)| (*name, stored())).collect();
+        Ok((listing, times))
     }
 
     fn delete(&self, name: ObjectName) -> Result<(), StorageError> {

@@ -177,10 +177,10 @@ impl One<'_> {
         }
         let host = self.job.host.clone().unwrap_or_else(machine::host);
         let (listed, _) = repository.snapshots()?;
-        let of_job = gabion::ops::current(listed)
+        let mut of_job = gabion::ops::current(listed)
             .into_iter()
             .filter(|found| found.job.as_deref() == Some(name));
-        let newest = of_job.filter(|found| found.host == host).max_by_key(|found| found.time);
+        let newest = of_job.rfind(|found| found.host == host);
         newest.ok_or_else(|| {
             let place = &self.configuration.repository.url;
             Failure::new(Exit::Failed, format!("{place} holds no snapshot of the job {name}"))

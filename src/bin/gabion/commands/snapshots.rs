@@ -7,6 +7,7 @@ use gabion::format::path::printable;
 use gabion::format::snapshot::Snapshot;
 use gabion::id::SnapshotId;
 use gabion::ops::replaced;
+use gabion::repo::SnapshotRecords;
 
 use crate::arguments::Selection;
 use crate::errors::{Exit, Failure, with_causes};
@@ -17,6 +18,8 @@ use crate::render::values::{short, size, time};
 use crate::session::Session;
 
 /// List the snapshots, oldest first
+///
+/// One that is dated more than a day after it was stored comes where it was stored.
 ///
 /// Any beginning of an id of at least four digits names a snapshot to the other commands, and so
 /// do `latest` and `latest~2`, the second before it. An id that a snapshot had before its tags or
@@ -37,21 +40,22 @@ pub(crate) struct Args {
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     let wanted = args.selection.filter()?;
     let opened = session.open()?;
-    let (mut snapshots, damaged) = opened.repository.snapshots()?;
-    let replaced = replaced(&snapshots);
-    snapshots.retain(wanted);
+    let records = opened.repository.snapshot_records(false)?;
+    let (damaged, all) = (&records.damaged, &records.snapshots);
+    let replaced = replaced(all);
+    let snapshots: Vec<&Snapshot> = all.iter().filter(|one| wanted(one)).collect();
     let mut output = Output::new();
     if session.json() {
         for snapshot in &snapshots {
             output.json(&SnapshotLine::new(snapshot))?;
         }
     } else if !snapshots.is_empty() {
-        for line in table(&snapshots, &replaced).lines() {
+        for line in table(&snapshots, &records, &replaced).lines() {
             output.line(line)?;
         }
     }
     output.finish()?;
-    for damaged in &damaged {
+    for damaged in damaged {
         session.console.problem(&Problem {
             subject: damaged.object.to_string().into(),
             message: with_causes(&damaged.error),
@@ -60,7 +64,11 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     Ok(if damaged.is_empty() { Exit::Done } else { Exit::Damage })
 }
 
-fn table(snapshots: &[Snapshot], replaced: &HashMap<SnapshotId, SnapshotId>) -> Table {
+fn table(
+    snapshots: &[&Snapshot],
+    records: &SnapshotRecords,
+    replaced: &HashMap<SnapshotId, SnapshotId>,
+) -> Table {
     let mut table = Table::new(&[
         ("ID", Side::Left),
         ("TIME", Side::Left),
@@ -80,13 +88,17 @@ fn table(snapshots: &[Snapshot], replaced: &HashMap<SnapshotId, SnapshotId>) -> 
             size(snapshot.counts.bytes),
             sources(snapshot),
             printable(snapshot.tags.join(",").as_bytes()),
-            remarks(snapshot, replaced.get(&snapshot.id)),
+            remarks(snapshot, records, replaced.get(&snapshot.id)),
         ]);
     }
     table
 }
 
-fn remarks(snapshot: &Snapshot, successor: Option<&SnapshotId>) -> String {
+fn remarks(
+    snapshot: &Snapshot,
+    records: &SnapshotRecords,
+    successor: Option<&SnapshotId>,
+) -> String {
     let mut remarks = Vec::new();
     if snapshot.problems > 0 {
         remarks.push("incomplete".to_owned());
@@ -96,6 +108,9 @@ fn remarks(snapshot: &Snapshot, successor: Option<&SnapshotId>) -> String {
     }
     if snapshot.pinned {
         remarks.push("pinned".to_owned());
+    }
+    if records.is_of_the_future(snapshot) {
+        remarks.push("dated after it was stored".to_owned());
     }
     remarks.extend(successor.map(|id| format!("replaced by {}", short(id))));
     remarks.join(", ")

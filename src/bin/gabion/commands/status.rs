@@ -17,6 +17,9 @@ use crate::render::values::{counted, short, size, time};
 use crate::session::Session;
 use crate::{configuration, machine};
 
+/// How far, in seconds, a run may have ended in the future for its time to be believed.
+const CLOCK_SLACK: i64 = 24 * 60 * 60;
+
 /// Say on one line whether the jobs are well
 ///
 /// Ends with 1 when a job failed last, was incomplete, never ran, or succeeded too long ago. Reads
@@ -247,6 +250,10 @@ fn judge(status: &Status, max_age: Option<Duration>, now: i64) -> (bool, String)
             return (false, format!("{job} was incomplete {} ago: {}", ago(last), last.message));
         }
         Outcome::Ok => {}
+    }
+    if last.ended - now > CLOCK_SLACK {
+        // Else it would count as recent until that time comes.
+        return (false, format!("{job} succeeded in the future: a clock was wrong"));
     }
     let seconds = u64::try_from(now - last.ended).unwrap_or(0);
     if let Some(limit) = max_age.filter(|limit| seconds > limit.as_secs()) {
