@@ -127,6 +127,13 @@ pub struct Continuation {
     /// Which share of the folders that were taken over was verified, 0 to 31.
     #[serde(default)]
     pub share: u8,
+    /// The first path that the next snapshot verifies of what a change list does not name; missing
+    /// where it begins with the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified_to: Option<RawBytes>,
+    /// When the last walk began that looked at everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_scan: Option<Moment>,
 }
 
 /// A confirmed record naming a root page at a time.
@@ -399,6 +406,8 @@ mod tests {
                 rules: ChunkId([5; 32]),
                 unsure: vec![RawBytes(b"a/b".to_vec())],
                 share: 31,
+                verified_to: Some(RawBytes(b"a/c".to_vec())),
+                full_scan: Some(Moment { seconds: 4, nanos: 0 }),
             }),
             counts: SnapshotCounts::default(),
             program: "0.1.0".into(),

@@ -101,6 +101,8 @@ pub struct Job {
     pub changed_from: Option<String>,
     /// Ask `gabion watch` what has changed.
     pub watched: bool,
+    /// How old the last look at everything may be where less is asked for; `None` for no limit.
+    pub full_scan_every: Option<Duration>,
     /// zstd level.
     pub compression: i32,
     /// Name of the machine, if not its own.

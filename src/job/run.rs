@@ -93,6 +93,7 @@ pub fn run(
         clock: options.clock,
         force: false,
         scope,
+        full_scan_every: job.full_scan_every,
         dry_run: options.dry_run,
         rate: job.limits.rate,
         compression: job.compression,
@@ -134,7 +135,7 @@ fn scope(job: &Job, options: &RunOptions) -> Scope {
             let source = if let [only] = &paths[..] { Some(&**only) } else { None };
             changed_paths(&list, source).map(ChangesSince::Below).map_err(OpError::Refused)
         });
-        return Scope::Told(Told { parent: None, changes });
+        return Scope::Told(Told { parent: None, by_kernel: false, changes });
     }
     match &job.write_once[..] {
         [] => Scope::Everything,

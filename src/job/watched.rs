@@ -48,7 +48,7 @@ impl Watched {
                 Err(why) => ChangesSince::Unknown(why),
             })
         };
-        Scope::Told(Told { parent: None, changes: Box::new(changes) })
+        Scope::Told(Told { parent: None, by_kernel: true, changes: Box::new(changes) })
     }
 
     #[cfg(target_os = "linux")]

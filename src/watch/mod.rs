@@ -28,6 +28,7 @@ mod group;
 mod ledger;
 mod mounts;
 mod server;
+mod sources;
 mod unseen;
 mod wire;
 

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::{FileSystemId, WatchError};
 
 /// Where the kernel tells what is mounted.
-const MOUNTS: &str = "/proc/self/mountinfo";
+const MOUNTS: &str = "/proc/thread-self/mountinfo";
 
 /// File systems of which nobody changes anything but through this kernel, and of which the kernel
 /// tells every change: their type numbers and names. btrfs is not among them: its subvolumes are

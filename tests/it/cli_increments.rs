@@ -146,3 +146,39 @@ fn what_is_mounted_in_a_write_once_folder_is_seen_when_it_comes_and_goes() {
     assert_eq!(counts, (&20.into(), &11.into()), "{bare}");
     assert_is_as_live(&sandbox);
 }
+
+#[test]
+fn a_change_that_is_not_in_the_list_is_a_problem_when_it_is_found() {
+    let sandbox = with_store();
+    settle(&sandbox);
+    summary(&sandbox, &[]);
+    sandbox.write("src/11/051", "changed, and in no list");
+    settle(&sandbox);
+    let list = sandbox.write("list", "");
+    let args = ["snapshot", "src", "--changed-from", list.to_str().unwrap(), "--allow-empty"];
+    let found = (0..34).find_map(|_| {
+        let run = sandbox.gabion(args).run();
+        if run.exit_code() == Some(0) { None } else { Some(run.code(3)) }
+    });
+    let found = found.expect("every entry had its turn");
+    found.says("src/11/051").says("did not report it").says("everything was looked at: ");
+    assert_is_as_live(&sandbox);
+}
+
+#[test]
+fn everything_is_looked_at_when_the_last_time_is_too_long_ago() {
+    let sandbox = with_store();
+    settle(&sandbox);
+    summary(&sandbox, &[]);
+    std::thread::sleep(Duration::from_secs(2));
+    let less = ["--write-once", "src"];
+    let why = |more: &[&str]| {
+        let told = summary(&sandbox, &[&less[..], more].concat());
+        told["full-scan-because"].as_str().map(str::to_owned)
+    };
+    assert_eq!(why(&[]), None);
+    assert_eq!(why(&["--full-scan-every", "never"]), None);
+    let due = why(&["--full-scan-every", "1s"]).unwrap();
+    assert!(due.starts_with("everything was looked at last ") && due.ends_with(" ago"), "{due}");
+    sandbox.gabion(["snapshot", "src", "--full-scan-every", "often"]).run().code(2);
+}

@@ -3,9 +3,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "changes sources by hand")]
 
+use std::ffi::CString;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -41,6 +43,36 @@ impl Drop for Watcher {
     }
 }
 
+/// A file system of its own, seen by this thread and what it starts, so that nothing that happens
+/// elsewhere on the machine counts. It ends with this value.
+struct OwnFileSystem(PathBuf);
+
+impl OwnFileSystem {
+    /// Mounts it; nothing where that is not permitted.
+    #[expect(unsafe_code, reason = "no safe wrapper of these calls is used here")]
+    fn at(directory: &Path) -> Option<Self> {
+        let at = CString::new(directory.as_os_str().as_bytes()).unwrap();
+        let (none, no_data) = (c"none".as_ptr(), std::ptr::null());
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        // SAFETY: all texts end with a zero byte and live until the calls return.
+        let is_mounted = unsafe {
+            libc::unshare(libc::CLONE_NEWNS) == 0
+                && libc::mount(none, c"/".as_ptr(), std::ptr::null(), private, no_data) == 0
+                && libc::mount(none, at.as_ptr(), c"tmpfs".as_ptr(), 0, no_data) == 0
+        };
+        is_mounted.then(|| Self(directory.to_owned()))
+    }
+}
+
+impl Drop for OwnFileSystem {
+    #[expect(unsafe_code, reason = "no safe wrapper of this call is used here")]
+    fn drop(&mut self) {
+        let at = CString::new(self.0.as_os_str().as_bytes()).unwrap();
+        // SAFETY: the text ends with a zero byte and lives until the call returns.
+        unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) };
+    }
+}
+
 fn socket(sandbox: &Sandbox) -> PathBuf {
     sandbox.path("run/watch.sock")
 }
@@ -64,20 +96,22 @@ fn assert_is_as_live(sandbox: &Sandbox) {
     assert_eq!(different.stdout(), "0 added, 0 removed, 0 changed; +0 B, -0 B\n");
 }
 
-/// A repository, and a source of 10 folders with 10 files each.
-fn with_source() -> Sandbox {
+/// A repository, and a source of 10 folders with 10 files each, on a file system of its own.
+fn with_source() -> (Sandbox, Option<OwnFileSystem>) {
     let sandbox = Sandbox::with_repository();
+    fs::create_dir(sandbox.path("src")).unwrap();
+    let own = OwnFileSystem::at(&sandbox.path("src"));
     for number in 0..100 {
         sandbox.write(format!("src/d{}/f{}", number % 10, number / 10), format!("{number}"));
     }
     // What changed directly before a snapshot is read again by the next one.
     std::thread::sleep(std::time::Duration::from_millis(50));
-    sandbox
+    (sandbox, own)
 }
 
 #[test]
 fn a_watched_snapshot_looks_only_at_what_changed() {
-    let sandbox = with_source();
+    let (sandbox, _own) = with_source();
     assert!(why(&watched(&sandbox)).contains("there is no earlier snapshot"));
     assert!(why(&watched(&sandbox)).contains("talk to `gabion watch`"));
     let Some(watcher) = Watcher::start(&sandbox) else { return };
@@ -115,7 +149,7 @@ fn a_watched_snapshot_looks_only_at_what_changed() {
 
 #[test]
 fn a_job_asks_what_changed() {
-    let sandbox = with_source();
+    let (sandbox, _own) = with_source();
     let Some(_watcher) = Watcher::start(&sandbox) else { return };
     let top = sandbox.path("").display().to_string().trim_end_matches('/').to_owned();
     let text = format!(
@@ -137,7 +171,7 @@ fn a_job_asks_what_changed() {
 
 #[test]
 fn what_is_mounted_in_the_source_is_no_secret() {
-    let sandbox = with_source();
+    let (sandbox, _own) = with_source();
     let possible = sandbox.shell("unshare -m true").run();
     if !rustix::process::geteuid().is_root() || !possible.ended_well() {
         not_run("nothing can be mounted here");
@@ -212,7 +246,7 @@ fn write_asynchronously(file: &fs::File, offset: i64, bytes: &[u8]) {
 
 #[test]
 fn watched_and_asynchronous_writes() {
-    let sandbox = with_source();
+    let (sandbox, _own) = with_source();
     sandbox.write("src/d1/disk", vec![0; 65536]);
     let Some(_watcher) = Watcher::start(&sandbox) else { return };
     let path = sandbox.path("src/d1/disk");
@@ -288,7 +322,7 @@ fn change(source: &Path, random: &mut Random, number: usize) {
 
 #[test]
 fn whatever_changes_a_watched_snapshot_is_what_is_there() {
-    let sandbox = with_source();
+    let (sandbox, _own) = with_source();
     let Some(_watcher) = Watcher::start(&sandbox) else { return };
     watched(&sandbox);
     let (mut random, mut told) = (Random(4711), 0);

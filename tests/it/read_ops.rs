@@ -86,6 +86,7 @@ impl World {
             clock: || TIME,
             force: false,
             scope: Scope::Everything,
+            full_scan_every: None,
             dry_run: false,
             rate: None,
             compression: 1,

@@ -131,6 +131,7 @@ pub(crate) fn options() -> SnapshotOptions {
         clock: now,
         force: false,
         scope: Scope::Everything,
+        full_scan_every: None,
         dry_run: false,
         rate: None,
         compression: 1,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::Spanned;
 
@@ -16,6 +17,7 @@ use super::{
 };
 use crate::format::path::printable;
 use crate::job::schedule::Schedule;
+use crate::ops::snapshot::FULL_SCAN_EVERY;
 use crate::source::pattern::Patterns;
 
 /// Reads and checks the whole file.
@@ -140,6 +142,7 @@ fn job(
         write_once,
         changed_from: optional(job.changed_from, "changed-from")?,
         watched,
+        full_scan_every: full_scan_every(job.full_scan_every.as_ref())?,
         compression: compression(job.compression)?,
         host: optional(job.host, "host")?,
         schedule,
@@ -222,6 +225,14 @@ fn watched(
         return Err(wrong(&written, reason, "leave one of them"));
     }
     Ok(written.into_inner())
+}
+
+fn full_scan_every(written: Option<&Text>) -> Result<Option<Duration>, Wrong> {
+    match written {
+        None => Ok(Some(FULL_SCAN_EVERY)),
+        Some(written) if written.get_ref() == "never" => Ok(None),
+        Some(written) => duration(written, "full-scan-every").map(Some),
+    }
 }
 
 fn tags(written: Vec<Text>) -> Result<Vec<String>, Wrong> {

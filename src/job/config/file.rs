@@ -65,6 +65,7 @@ pub(super) struct Job {
     pub(super) write_once: Vec<Text>,
     pub(super) changed_from: Option<Text>,
     pub(super) watched: Option<Spanned<bool>>,
+    pub(super) full_scan_every: Option<Text>,
     pub(super) compression: Option<Spanned<i64>>,
     pub(super) host: Option<Text>,
     pub(super) schedule: Option<Text>,

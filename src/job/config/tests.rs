@@ -71,6 +71,7 @@ fn what_makes_no_sense_is_refused_with_its_line() {
         (job("write-once = [\"/b\"]"), 6, "none of the job's paths"),
         (job("watched = true\nwrite-once = [\"/a\"]"), 6, "`watched` and `write-once`"),
         (job("changed-from = \"x\"\nwatched = true"), 7, "`watched` and `changed-from`"),
+        (job("full-scan-every = \"0d\""), 6, "`full-scan-every`"),
         (job("compression = 0"), 6, "between 1 and 22"),
         (job("schedule = \"daily\""), 6, "`schedule`"),
         (job("[job.x.keep]\ndaily = 0"), 7, "`daily` must be a number from 1, not 0"),
@@ -169,6 +170,17 @@ fn a_path_that_is_gone_is_found_when_the_job_is_used() {
         "{error}"
     );
     assert_eq!(read.check_places("y"), Ok(()));
+}
+
+#[test]
+fn everything_is_looked_at_once_a_week_unless_the_job_says_otherwise() {
+    let every = |rest: &str| {
+        let text = format!("[job.x]\npaths = [\"/a\"]\n{rest}\n");
+        parse(&text).unwrap().jobs["x"].full_scan_every
+    };
+    assert_eq!(every(""), Some(Duration::from_secs(7 * 86_400)));
+    assert_eq!(every("full-scan-every = \"36h\""), Some(Duration::from_secs(36 * 3600)));
+    assert_eq!(every("full-scan-every = \"never\""), None);
 }
 
 #[test]

@@ -36,7 +36,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 pub use options::{
-    Changes, ChangesSince, Scope, SnapshotOptions, SnapshotSummary, StreamInput, StreamSource, Told,
+    Changes, ChangesSince, FULL_SCAN_EVERY, Scope, SnapshotOptions, SnapshotSummary, StreamInput,
+    StreamSource, Told,
 };
 pub use rows::qualified_name_len;
 pub use stand_in::StandIn;
@@ -44,7 +45,7 @@ pub use told::changed_paths;
 
 use crate::event::Event;
 use crate::format::entry::Timestamp;
-use crate::format::snapshot::{RawBytes, Snapshot, SnapshotCounts};
+use crate::format::snapshot::{RawBytes, SnapshotCounts};
 use crate::ops::OpError;
 use crate::repo::{PackClass, Repository, RepositoryError, Writer};
 use crate::source::live;
@@ -245,7 +246,7 @@ fn store_and_confirm(
     let Some(tree) = tree else { return Ok(summary) };
     commit.scan_started = scan_started;
     let unsure = shared.unsure.take();
-    commit.continuation = continuation(repository, options, earlier, unsure, fed.unseen > 0);
+    commit.continuation = continuation(repository, options, earlier, unsure, &fed, scan_started);
     let summary = commit.confirm(options, writer, &tree, fed.streams, earlier, summary)?;
     if let (Some(seen), Some(_)) = (&fed.seen, &summary.snapshot) {
         after_commit(repository, || seen.keep(repository, &tree.root));
@@ -296,7 +297,8 @@ fn run_streams_and_walk(
         Source::Started(scan) => *scan,
         Source::Later(mut scan) => {
             *scan_started = (options.clock)();
-            match increment::plan(&shared.repository, options, earlier, doubt.why()) {
+            match increment::plan(&shared.repository, options, earlier, doubt.why(), *scan_started)
+            {
                 Ok(planned) => increment = planned,
                 Err(Stop::StartOver(why)) => full_scan_because = Some(why),
                 Err(Stop::Error(error)) => return Err(error),
@@ -311,10 +313,14 @@ fn run_streams_and_walk(
     let _ = shared.racy_from.set(before(*scan_started, RACY_NANOS));
     let everything = scan_options(options);
     feeder.stand_in(std::mem::take(&mut options.stand_ins));
-    match feeder.walk(&mut scan, increment.as_ref(), &options.excludes) {
+    let verified = increment::verify(shared, increment.as_mut(), earlier, *scan_started);
+    let walked =
+        verified.and_then(|()| feeder.walk(&mut scan, increment.as_ref(), &options.excludes));
+    match walked {
         Ok(()) => {}
         Err(stop) => {
             full_scan_because = Some(increment::why_all_over(stop, increment.is_some())?);
+            increment = None;
             feeder.start_over(previous())?;
             let mut scan = Scan::start(everything)?;
             match feeder.walk(&mut scan, None, &options.excludes) {
@@ -326,20 +332,11 @@ fn run_streams_and_walk(
     }
     let mut totals = feeder.finish()?;
     totals.full_scan_because = full_scan_because;
-    count_streams(&mut totals, earlier.parent.as_ref(), options.dry_run);
+    totals.is_partial = increment.is_some();
+    let verified_to = increment.and_then(|increment| increment.verified_to);
+    totals.verified_to = verified_to.map(|path| RawBytes(path.into_vec()));
+    totals::count_streams(&mut totals, earlier.parent.as_ref(), options.dry_run);
     Ok(totals)
-}
-
-/// A stream that the parent has, too, is neither new nor gone, though no walk comes by it.
-fn count_streams(totals: &mut FeedTotals, parent: Option<&Snapshot>, dry_run: bool) {
-    let names = parent.into_iter().flat_map(|parent| &parent.streams).map(|stream| &stream.name);
-    let ran = |name: &&String| totals.streams.iter().any(|stream| stream.name == **name);
-    let again = names.filter(|name| dry_run || ran(name)).count() as u64;
-    totals.removed = totals.removed.saturating_sub(again);
-    if !dry_run {
-        totals.new = totals.new.saturating_sub(again);
-        totals.modified += again;
-    }
 }
 
 /// Builds the tree, or in a dry run only waits for the end.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::stand_in::StandIn;
 use crate::format::entry::Timestamp;
@@ -82,6 +83,8 @@ pub struct Told {
     /// The snapshot that the changes are told since; the latest of the same sources if none is
     /// named.
     pub parent: Option<SnapshotId>,
+    /// Whether the kernel reports the changes: then a directory whose times differ has one.
+    pub by_kernel: bool,
     /// Asked once for the paths, absolute and lexically clean, when the walk has begun and the
     /// parent is known: what changes later than that is for the next snapshot. What is at a path is
     /// looked at with all that is below it; when nothing is there any more, it is gone.
@@ -90,6 +93,9 @@ pub struct Told {
 
 /// Tells what has changed since a snapshot.
 pub type Changes = dyn FnOnce(&Snapshot) -> Result<ChangesSince, OpError> + Send;
+
+/// How old the last look at everything may be, if the user does not choose.
+pub const FULL_SCAN_EVERY: Duration = Duration::from_secs(7 * 86_400);
 
 /// What is known of the changes since a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +141,8 @@ pub struct SnapshotOptions {
     pub force: bool,
     /// What is looked at.
     pub scope: Scope,
+    /// How old the last look at everything may be where `scope` asks for less; `None` for no limit.
+    pub full_scan_every: Option<Duration>,
     /// Walk and compare, but store nothing.
     pub dry_run: bool,
     /// Bytes of the sources that are read in a second at most.

@@ -230,15 +230,19 @@ fn mapped(finder: &mut Finder<'_>, thread: &Path, is_leader: bool) -> Result<boo
     let links = thread.parent().and_then(Path::parent).unwrap_or(thread).join("map_files");
     for line in table.split(|&byte| byte == b'\n') {
         let Some(mapping) = parse(line) else { continue };
-        if finder.is_known(mapping.device, mapping.inode) {
+        let is_elsewhere = !finder.devices.contains(&mapping.device);
+        if finder.is_known(mapping.device, mapping.inode) || (is_elsewhere && !mapping.is_writable)
+        {
             continue;
         }
         let link = links.join(OsStr::from_bytes(mapping.range));
-        // The rights of the link are those of the open file: what may be read only now may have
-        // been written to before.
+        // What may be read only now may have been written to before. The rights of the link are
+        // those of the open file, or of one that was mapped there before: they are asked only of a
+        // file with several names, which could cost a look at everything.
         let open = rustix::fs::lstat(&link).map_err(std::io::Error::from);
         match unless_gone(open, "ask about", &link)? {
-            Some(open) if !mapping.is_writable && open.st_mode & 0o200 == 0 => {}
+            Some(open) if !mapping.is_writable && open.st_mode & 0o200 == 0 && is_linked(&link) => {
+            }
             Some(_) => {
                 finder.add(&link, mapping.device, mapping.inode)?;
                 finder.add_other(mapping.device, &link);
@@ -249,6 +253,10 @@ fn mapped(finder: &mut Finder<'_>, thread: &Path, is_leader: bool) -> Result<boo
         }
     }
     Ok(!table.is_empty())
+}
+
+fn is_linked(link: &Path) -> bool {
+    rustix::fs::stat(link).is_ok_and(|file| file.st_nlink > 1)
 }
 
 /// Adds a file of which only the path is known: the first thread has ended, and its links with it.

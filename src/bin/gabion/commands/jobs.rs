@@ -114,6 +114,8 @@ fn explained(job: &Job) -> Vec<String> {
     say("write-once", format!("{:?}", job.write_once));
     say("changed-from", job.changed_from.as_ref().map_or("nothing".into(), |c| format!("{c:?}")));
     say("watched", job.watched.to_string());
+    let every = job.full_scan_every.map_or("never".to_owned(), duration_text);
+    say("full-scan-every", format!("{every:?}"));
     say("compression", job.compression.to_string());
     say("host", job.host.as_ref().map_or("the machine's name".into(), |host| format!("{host:?}")));
     say("schedule", format!("{:?}", job.schedule.to_string()));

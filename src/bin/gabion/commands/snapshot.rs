@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gabion::format::entry::Timestamp;
 use gabion::format::path::printable;
 use gabion::format::snapshot::{Moment, Window};
+use gabion::job::config::parse_duration;
 use gabion::job::watched::watched;
 use gabion::ops::find_snapshot;
 use gabion::ops::snapshot::{
@@ -98,9 +100,22 @@ pub(crate) struct Args {
     /// Look at everything, whatever is write-once, listed or watched
     #[arg(long)]
     full_scan: bool,
+    /// With --write-once, --changed-from or --watched: look at everything when that was last done so
+    /// long ago, as 36h or 14d, or never
+    #[arg(long, value_name = "AGE", default_value = "7d", value_parser = parse_age)]
+    full_scan_every: Age,
     /// Level of compression, from 1 (fast) to 22 (small)
     #[arg(long, value_name = "LEVEL", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=22))]
     compression: i32,
+}
+
+/// How old something may be; nothing for no limit.
+#[derive(Debug, Clone, Copy)]
+struct Age(Option<Duration>);
+
+fn parse_age(text: &str) -> Result<Age, String> {
+    let age = if text == "never" { Some(None) } else { parse_duration(text).map(Some) };
+    age.map(Age).ok_or_else(|| "write a number and a unit, as 36h or 14d, or never".to_owned())
 }
 
 #[derive(Debug, clap::Args)]
@@ -209,6 +224,7 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
         clock: machine::now,
         force: args.force,
         scope,
+        full_scan_every: args.full_scan_every.0,
         dry_run,
         rate: None,
         compression: args.compression,
@@ -238,7 +254,11 @@ fn scope(repository: &Repository, args: &Args, paths: &[PathBuf]) -> Result<Scop
         let named = args.parent.as_ref().map(|snapshot| find_snapshot(repository, snapshot));
         let parent = named.transpose()?.map(|snapshot| snapshot.id);
         let changes = ChangesSince::Below(changes);
-        return Ok(Scope::Told(Told { parent, changes: Box::new(|_| Ok(changes)) }));
+        return Ok(Scope::Told(Told {
+            parent,
+            by_kernel: false,
+            changes: Box::new(|_| Ok(changes)),
+        }));
     }
     if args.write_once.is_empty() {
         return Ok(Scope::Everything);

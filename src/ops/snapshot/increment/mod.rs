@@ -10,17 +10,23 @@ mod seen;
 #[cfg(target_os = "linux")]
 mod verdict;
 #[cfg(target_os = "linux")]
+mod verify;
+#[cfg(target_os = "linux")]
 mod walk;
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::options::{ChangesSince, Scope, SnapshotOptions};
+use super::pipeline::Shared;
 use super::previous::Earlier;
 use super::stand_in::StandIn;
+use super::totals::FeedTotals;
 use crate::crypto::ChunkKind;
+use crate::format::entry::Timestamp;
 use crate::format::path;
-use crate::format::snapshot::{Continuation, Snapshot};
+use crate::format::snapshot::{Continuation, RawBytes, Snapshot};
 use crate::id::ChunkId;
 use crate::ops::OpError;
 use crate::repo::{Repository, RepositoryError};
@@ -46,6 +52,8 @@ pub(super) struct Increment {
     pub(super) rule: Rule,
     /// Folders that the parent was not sure of, sorted.
     pub(super) unsure: Vec<Box<[u8]>>,
+    /// Where the next snapshot goes on verifying; nothing where it begins again.
+    pub(super) verified_to: Option<Box<[u8]>>,
 }
 
 /// By what it is judged which folders changed.
@@ -53,8 +61,9 @@ pub(super) struct Increment {
 pub(super) enum Rule {
     /// By their own times, which `seen` may have, too; and one of so many shares is verified.
     WriteOnce { share: u8, shares: u64, seen: SeenFolders },
-    /// Only what is at or below these paths changed, sorted.
-    Told(Vec<Box<[u8]>>),
+    /// Only what is at or below these paths changed, sorted. The kernel reports all changes of a
+    /// directory; another list may leave out what came and went.
+    Told { changes: Vec<Box<[u8]>>, by_kernel: bool },
 }
 
 /// Why a walk that does not look at everything came to no end.
@@ -96,6 +105,7 @@ pub(super) fn plan(
     options: &mut SnapshotOptions,
     earlier: &Earlier,
     doubt: Option<String>,
+    now: Timestamp,
 ) -> Result<Option<Increment>, Stop> {
     if options.force || matches!(options.scope, Scope::Everything) {
         return Ok(None);
@@ -104,6 +114,9 @@ pub(super) fn plan(
         return Err(Stop::StartOver(why));
     }
     let (parent, base) = base(repository, options, earlier).map_err(Stop::StartOver)?;
+    if let Some(every) = options.full_scan_every {
+        full_scan_due(base, every, now).map_err(Stop::StartOver)?;
+    }
     let mut unsure: Vec<Box<[u8]>> = base.unsure.iter().map(|path| path.0[..].into()).collect();
     unsure.sort_by(|a, b| compare_paths(a, b));
     let (folders, rule) = match std::mem::take(&mut options.scope) {
@@ -118,10 +131,50 @@ pub(super) fn plan(
                 ChangesSince::Below(paths) => paths,
                 ChangesSince::Unknown(why) => return Err(Stop::StartOver(why)),
             };
-            (outermost(&options.paths), Rule::Told(in_sources(&changes, &options.paths)?))
+            let changes = in_sources(&changes, &options.paths)?;
+            (outermost(&options.paths), Rule::Told { changes, by_kernel: told.by_kernel })
         }
     };
-    Ok(Some(Increment { folders, rule, unsure }))
+    Ok(Some(Increment { folders, rule, unsure, verified_to: None }))
+}
+
+/// Whether the last look at everything was long enough ago.
+///
+/// # Errors
+/// In words, why everything must be looked at.
+fn full_scan_due(base: &Continuation, every: Duration, now: Timestamp) -> Result<(), String> {
+    let Some(last) = base.full_scan.map(Timestamp::from) else {
+        return Err("it is not known when everything was looked at last".to_owned());
+    };
+    let seconds = u64::try_from(now.seconds.saturating_sub(last.seconds)).ok();
+    match seconds {
+        Some(seconds) if seconds < every.as_secs() => Ok(()),
+        Some(seconds) => {
+            let units = [("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)];
+            let fits = units.into_iter().find(|(_, length)| seconds >= *length);
+            let (unit, length) = fits.unwrap_or(("second", 1));
+            let count = seconds / length;
+            let plural = if count == 1 { "" } else { "s" };
+            Err(format!("everything was looked at last {count} {unit}{plural} ago"))
+        }
+        None => Err("everything was looked at last at a time that is in the future".to_owned()),
+    }
+}
+
+/// Verifies a share of what would be reused without a look.
+pub(super) fn verify(
+    shared: &Shared,
+    increment: Option<&mut Increment>,
+    earlier: &Earlier,
+    scan_started: Timestamp,
+) -> Result<(), Stop> {
+    #[cfg(target_os = "linux")]
+    if let (Some(increment), Some(parent)) = (increment, &earlier.parent) {
+        return verify::verify_share(shared, increment, parent, scan_started);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (shared, increment, earlier, scan_started);
+    Ok(())
 }
 
 /// Into how many shares the folders fall of which one is verified in each run. A power of two, so
@@ -226,16 +279,28 @@ pub(super) fn continuation(
     repository: &Repository,
     options: &SnapshotOptions,
     earlier: &Earlier,
-    unsure: Option<Vec<crate::format::snapshot::RawBytes>>,
-    used: bool,
+    unsure: Option<Vec<RawBytes>>,
+    fed: &FeedTotals,
+    scan_started: Timestamp,
 ) -> Option<Continuation> {
+    let used = fed.unseen > 0;
     let before = earlier.parent.as_ref();
     let before = before.and_then(|parent| Some((parent, parent.continuation.as_ref()?)));
     let share = before.map_or(0, |(parent, before)| match used {
         true => next_share(parent, before),
         false => before.share,
     });
-    Some(Continuation { rules: rules(repository, options), unsure: unsure?, share })
+    let base = before.map(|(_, before)| before);
+    let full_scan = match fed.is_partial {
+        true => base.and_then(|base| base.full_scan),
+        false => Some(scan_started.into()),
+    };
+    let verified_to = match fed.is_partial {
+        true => fed.verified_to.clone(),
+        false => base.and_then(|base| base.verified_to.clone()),
+    };
+    let rules = rules(repository, options);
+    Some(Continuation { rules, unsure: unsure?, share, verified_to, full_scan })
 }
 
 /// The paths in the form of a scan, in its order, without those within others.

@@ -14,6 +14,7 @@ use super::verdict::is_in_share;
 use crate::event::Event;
 use crate::format::entry::Timestamp;
 use crate::format::path;
+use crate::format::snapshot::Snapshot;
 use crate::ops::OpError;
 use crate::ops::snapshot::{ChangesSince, Scope, SnapshotOptions, SnapshotSummary, Told, snapshot};
 use crate::ops::test_support::TestRepository;
@@ -92,6 +93,7 @@ impl World {
             clock: now,
             force: false,
             scope,
+            full_scan_every: None,
             dry_run: false,
             rate: None,
             compression: 1,
@@ -178,7 +180,8 @@ impl World {
 }
 
 fn told(paths: Vec<PathBuf>) -> Scope {
-    Scope::Told(Told { parent: None, changes: Box::new(|_| Ok(ChangesSince::Below(paths))) })
+    let changes = Box::new(|_: &Snapshot| Ok(ChangesSince::Below(paths)));
+    Scope::Told(Told { parent: None, by_kernel: false, changes })
 }
 
 /// Entries of the store that are looked at when nothing changed: its folders, itself and what lies

@@ -42,7 +42,7 @@ impl<'i> Verdicts<'i> {
     pub(super) fn seen(&self) -> Option<&'i SeenFolders> {
         match &self.increment.rule {
             Rule::WriteOnce { seen, .. } => Some(seen),
-            Rule::Told(_) => None,
+            Rule::Told { .. } => None,
         }
     }
 
@@ -67,9 +67,9 @@ impl<'i> Verdicts<'i> {
                     true => Verdict::Folders,
                 }
             }
-            Rule::Told(changes) if !is_same || holds(changes, path) => Verdict::Everything,
-            Rule::Told(_) if is_unsure => Verdict::List { verify: false },
-            Rule::Told(changes) => {
+            Rule::Told { changes, .. } if !is_same || holds(changes, path) => Verdict::Everything,
+            Rule::Told { .. } if is_unsure => Verdict::List { verify: false },
+            Rule::Told { changes, .. } => {
                 let mut names = names_below(changes, path);
                 names.extend(names_below(&self.increment.unsure, path));
                 names.sort_unstable();
