@@ -3,6 +3,8 @@
 
 mod mariadb;
 mod postgresql;
+mod psql_script;
+mod psql_statement;
 mod sqlite;
 mod tool;
 
@@ -10,10 +12,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-pub(super) use mariadb::is_mysqls;
-pub use mariadb::{MariadbPlace, mariadb_client, mariadb_has_tables};
-pub(super) use postgresql::database_argument;
-pub use postgresql::{ALL_OR_NOTHING, has_user_tables, psql};
+pub use mariadb::{MariadbPlace, mariadb_client, mariadb_has_tables, mariadb_safety};
+pub(super) use mariadb::{is_mysqls, safe_client_options};
+pub use postgresql::{OLD_PSQL, has_user_tables, psql, psql_can_be_restricted};
+pub(super) use postgresql::{database_argument, knows_restrict};
+pub use psql_script::PsqlScript;
 pub(super) use sqlite::back_up;
 pub use sqlite::write_sqlite;
 

@@ -18,28 +18,82 @@ use crate::threads::caught;
 /// How long the command may not read before it is looked whether the caller wishes to stop.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// What a command reads around a content. A command that is to do all or nothing is told to do it by
+/// What a command reads of a content. A command that is to do all or nothing is told to do it by
 /// what comes last: when this program is killed, too, its input ends without that.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Frame {
-    /// Comes first.
-    pub before: &'static [u8],
-    /// Comes last, when every byte of the content was verified and written.
-    pub after: &'static [u8],
+pub trait Feed {
+    /// Gives the command what comes before the content.
+    ///
+    /// # Errors
+    /// When `out` fails.
+    fn begin(&mut self, out: &mut dyn Write) -> io::Result<()>;
+
+    /// Gives the command what it is to read of these bytes.
+    ///
+    /// # Errors
+    /// When `out` fails, or the content must not be read by the command.
+    fn pass(&mut self, bytes: &[u8], out: &mut dyn Write) -> io::Result<()>;
+
+    /// Gives the command what comes last, when every byte of the content was verified and passed.
+    ///
+    /// # Errors
+    /// As [`Self::pass`].
+    fn finish(&mut self, out: &mut dyn Write) -> io::Result<()>;
+
+    /// Why the content must not be read by the command, if that is why there was an error.
+    fn refusal(&self) -> Option<&str>;
 }
 
-/// Writes the content of the file or stream at `path`, within `frame`, to the standard input of
+/// The content as it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unchanged;
+
+impl Feed for Unchanged {
+    fn begin(&mut self, _: &mut dyn Write) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn pass(&mut self, bytes: &[u8], out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(bytes)
+    }
+
+    fn finish(&mut self, _: &mut dyn Write) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn refusal(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// Writes what a feed makes of the bytes.
+struct Fed<'a> {
+    feed: &'a mut dyn Feed,
+    out: &'a mut dyn Write,
+}
+
+impl Write for Fed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.feed.pass(bytes, self.out)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Writes the content of the file or stream at `path`, as `feed` makes it, to the standard input of
 /// `command` and returns its length in bytes. If not every byte can be verified and written, the
 /// command is ended before it could take the end of its input for the end of the content.
 ///
 /// # Errors
-/// As [`cat`]; `Stream` when the command cannot be started, does not read all, or fails;
-/// `Interrupted` when the caller wished to stop.
+/// As [`cat`]; `Stream` when the command cannot be started, does not read all, or fails, or the
+/// feed refuses the content; `Interrupted` when the caller wished to stop.
 pub fn cat_into(
     repository: &Repository,
     snapshot: &Snapshot,
     path: &[u8],
-    frame: Frame,
+    feed: &mut dyn Feed,
     mut command: Command,
     interrupted: &AtomicBool,
 ) -> Result<u64, OpError> {
@@ -57,9 +111,10 @@ pub fn cat_into(
         .map_err(|error| failed(format!("the command's input cannot be used: {error}")))?;
     // A panic must not close the command's input either.
     let written = caught(|| {
-        pipe.write_all(frame.before).map_err(OpError::Output)?;
-        let len = cat(repository, snapshot, path, &mut pipe)?;
-        pipe.write_all(frame.after).map_err(OpError::Output)?;
+        feed.begin(&mut pipe).map_err(OpError::Output)?;
+        let mut fed = Fed { feed: &mut *feed, out: &mut pipe };
+        let len = cat(repository, snapshot, path, &mut fed)?;
+        feed.finish(&mut pipe).map_err(OpError::Output)?;
         Ok(len)
     });
     let len = match written {
@@ -72,8 +127,10 @@ pub fn cat_into(
         Err(error) => {
             // Ended while its input is still open: it must not commit the beginning.
             end_group(&mut child);
-            let stopped = interrupted.load(Ordering::Relaxed);
-            return Err(if stopped { OpError::Interrupted } else { error });
+            if interrupted.load(Ordering::Relaxed) {
+                return Err(OpError::Interrupted);
+            }
+            return Err(feed.refusal().map_or(error, |reason| failed(reason.to_owned())));
         }
     };
     drop(pipe);

@@ -20,6 +20,7 @@ pub mod read_content;
 pub mod repair;
 mod resolve;
 pub mod restore;
+pub mod restrict_key;
 pub mod retention;
 pub mod scrub;
 mod segments;

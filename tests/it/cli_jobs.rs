@@ -4,6 +4,7 @@ mod cron;
 mod databases;
 mod drill;
 mod failures;
+mod hostile_servers;
 mod kills;
 mod links;
 mod notify;

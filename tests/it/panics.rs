@@ -12,7 +12,7 @@ use std::time::Duration;
 use gabion::event::{Event, Observer, Recorder};
 use gabion::format::entry::Timestamp;
 use gabion::ops::OpError;
-use gabion::ops::cat_into::{Frame, cat_into};
+use gabion::ops::cat_into::{Unchanged, cat_into};
 use gabion::ops::check::{CheckOptions, ReadData, check};
 use gabion::ops::prune::{PruneOptions, prune};
 use gabion::ops::repair::{RepairOptions, repair};
@@ -408,7 +408,7 @@ fn a_panic_does_not_close_the_input_of_a_command_as_if_all_were_read() {
         let taken = taken.clone();
         let result = in_time("cat_into", move || {
             let stop = AtomicBool::new(false);
-            cat_into(&repository, &taken, b"dump", Frame::default(), command, &stop)
+            cat_into(&repository, &taken, b"dump", &mut Unchanged, command, &stop)
         });
         if !panicking.has_failed() {
             assert!(all.exists() && result.is_ok());

@@ -236,6 +236,20 @@ impl Mariadb {
     pub(crate) fn sql(&self, database: &str, statements: &str) -> String {
         run(self.client(database).args(["-e", statements])).trim_end().to_owned()
     }
+
+    /// The same for statements that hold what the client would take for commands of its own.
+    #[track_caller]
+    pub(crate) fn sql_binary(&self, database: &str, statements: &str) -> String {
+        let mut client = self.client(database);
+        client.arg("--binary-mode").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = client.stderr(Stdio::inherit()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut stdin, statements.as_bytes()).unwrap();
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{statements}");
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
 }
 
 impl Drop for Mariadb {

@@ -171,8 +171,30 @@ pub struct MariadbPlace<'a> {
     pub defaults: Option<&'a Path>,
 }
 
-/// The client, about to read a dump into `place`. It stops at the first error; what was done
-/// before stays, since these servers cannot take back the making of tables.
+/// The options that keep a client, whose `--help` this is, from doing what a dump must not ask for:
+/// in binary mode it knows no commands of its own in what it reads but `delimiter` and `charset`,
+/// it sends the server no file, and where it has a sandbox it is kept in that.
+pub(in crate::job) fn safe_client_options(help: &str) -> Vec<&'static str> {
+    let mut options = vec!["--binary-mode", "--local-infile=0", "--skip-named-commands"];
+    if help.contains("--sandbox ") {
+        options.push("--sandbox");
+    }
+    options
+}
+
+/// The options that keep the client from doing what a dump must not ask for.
+///
+/// # Errors
+/// When there is no client.
+pub fn mariadb_safety(interrupted: &AtomicBool) -> Result<Vec<&'static str>, OpError> {
+    let help = Program::new(client_name()).args(["--no-defaults", "--help"]);
+    let help = ask(STREAM, &help, interrupted)?;
+    Ok(safe_client_options(&String::from_utf8_lossy(&help)))
+}
+
+/// The client, about to read a dump into `place`, which it must be given the options of
+/// [`mariadb_safety`] for. It stops at the first error; what was done before stays, since these
+/// servers cannot take back the making of tables.
 pub fn mariadb_client(place: &MariadbPlace<'_>) -> Program {
     let mut program = Program::new(client_name());
     if let Some(file) = place.defaults {

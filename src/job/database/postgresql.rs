@@ -7,16 +7,11 @@ use crate::format::path::printable;
 use crate::format::snapshot::StreamOrigin;
 use crate::job::config::{Databases, PostgresqlConfig};
 use crate::ops::OpError;
-use crate::ops::cat_into::Frame;
 use crate::ops::program::Program;
 use crate::ops::snapshot::{StreamInput, StreamSource};
 
 /// What failures of the whole server are reported under.
 const STREAM: &str = "postgresql";
-/// Since its security releases of August 2025, `pg_dump` puts a random word into each dump. With
-/// a word of ours two dumps of an unchanged database are the same bytes. The word guards psql
-/// against hostile content of a dump; ours comes from a sealed repository.
-const RESTRICT: &str = "--restrict-key";
 const LIST: &str = "SELECT datname FROM pg_catalog.pg_database \
                     WHERE datallowconn AND NOT datistemplate ORDER BY datname";
 const USER_RELATIONS: &str = "SELECT count(*) FROM pg_catalog.pg_class AS c \
@@ -42,11 +37,11 @@ pub(super) fn streams(
     // What a server that is down has to say, its dump will tell.
     let version = first_line(STREAM, &version, interrupted)?;
     let version = version.map(|version| format!("PostgreSQL {version}"));
-    let source = |stream: String, tool: &Tool, database: Option<&str>, program: Program| {
+    let source = |stream: String, tool: &str, database: Option<&str>, program: Program| {
         let origin = StreamOrigin {
             kind: STREAM.to_owned(),
             database: database.map(str::to_owned),
-            tool: Some(tool.version.clone()),
+            tool: Some(tool.to_owned()),
             server: version.clone(),
         };
         let input = StreamInput::Program(program);
@@ -54,13 +49,12 @@ pub(super) fn streams(
     };
     let mut found = Vec::new();
     for database in &databases {
-        let program =
-            restricted(connect(server, "pg_dump"), &dump).arg(database_argument(database));
+        let program = connect(server, "pg_dump").arg(database_argument(database));
         found.push(source(server.stream_of(database), &dump, Some(database), program));
     }
     if server.globals {
         let dumpall = tool(server, "pg_dumpall", interrupted)?;
-        let program = restricted(connect(server, "pg_dumpall"), &dumpall).arg("--globals-only");
+        let program = connect(server, "pg_dumpall").arg("--globals-only");
         found.push(source(server.globals_stream(), &dumpall, None, program));
     }
     Ok(found)
@@ -93,24 +87,15 @@ fn version_question(server: &PostgresqlConfig, database: &str) -> Program {
         .arg(database_argument(database))
 }
 
-/// What is known of a program that dumps.
-struct Tool {
-    version: String,
-    restricts: bool,
-}
-
-fn tool(server: &PostgresqlConfig, name: &str, interrupted: &AtomicBool) -> Result<Tool, OpError> {
-    let program = |option: &str| program(server.programs.as_deref(), name).arg(option);
-    let version = ask(STREAM, &program("--version"), interrupted)?;
-    let help = ask(STREAM, &program("--help"), interrupted)?;
-    Ok(Tool {
-        version: String::from_utf8_lossy(&version).trim().to_owned(),
-        restricts: String::from_utf8_lossy(&help).contains(RESTRICT),
-    })
-}
-
-fn restricted(program: Program, tool: &Tool) -> Program {
-    if tool.restricts { program.arg(format!("{RESTRICT}=gabion")) } else { program }
+/// The version of a program that dumps.
+fn tool(
+    server: &PostgresqlConfig,
+    name: &str,
+    interrupted: &AtomicBool,
+) -> Result<String, OpError> {
+    let version = program(server.programs.as_deref(), name).arg("--version");
+    let version = ask(STREAM, &version, interrupted)?;
+    Ok(String::from_utf8_lossy(&version).trim().to_owned())
 }
 
 fn connect(server: &PostgresqlConfig, name: &str) -> Program {
@@ -155,18 +140,32 @@ pub(in crate::job) fn database_argument(database: &str) -> String {
     argument + "'"
 }
 
-/// What makes [`psql`] take all of a dump or nothing. Its own `--single-transaction` commits
-/// wherever its input ends, which is in the middle when who writes it is killed.
-pub const ALL_OR_NOTHING: Frame = Frame { before: b"BEGIN;\n", after: b"\nCOMMIT;\n" };
-
-/// psql, about to read a dump within [`ALL_OR_NOTHING`] into `database`. Where the server is, the
-/// usual variables say (`PGHOST`, `PGPORT`, `PGUSER`, `PGPASSFILE`).
+/// psql, about to read a dump that [`PsqlScript`](super::PsqlScript) gives it into `database`. Where
+/// the server is, the usual variables say (`PGHOST`, `PGPORT`, `PGUSER`, `PGPASSFILE`).
 pub fn psql(database: &str) -> Program {
     Program::new("psql")
         .args(["--no-psqlrc", "--quiet", "--no-password"])
         .args(["--set", "ON_ERROR_STOP=1", "--output", "/dev/null"])
         .arg(database_argument(database))
 }
+
+/// Whether psql can be kept from running commands that are in a dump.
+///
+/// # Errors
+/// When there is no psql.
+pub fn psql_can_be_restricted(interrupted: &AtomicBool) -> Result<bool, OpError> {
+    let help = ask("psql", &Program::new("psql").arg("--help=commands"), interrupted)?;
+    Ok(knows_restrict(&String::from_utf8_lossy(&help)))
+}
+
+/// Whether psql's list of its commands has the restricted mode of August 2025.
+pub(in crate::job) fn knows_restrict(help: &str) -> bool {
+    help.contains("\\restrict ")
+}
+
+/// What to do about a psql that does not.
+pub const OLD_PSQL: &str = "install the last release of the PostgreSQL client that you have (13.22, \
+    14.19, 15.14, 16.10, 17.6 or later)";
 
 /// Whether there is anything of users in `database`, found as [`psql`] finds it.
 ///

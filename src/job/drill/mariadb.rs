@@ -9,9 +9,9 @@ use rustix::process::Signal;
 
 use super::scratch::{self, Room, Scratch, failure, find, lines_of};
 use super::{Brought, Counted, Dump, Engine};
-use crate::job::database::is_mysqls;
+use crate::job::database::{is_mysqls, safe_client_options};
 use crate::ops::OpError;
-use crate::ops::cat_into::{Frame, cat_into};
+use crate::ops::cat_into::{Unchanged, cat_into};
 
 /// Errors of a dump that are told; the client stops at the first.
 const MAX_ERRORS: usize = 10;
@@ -40,6 +40,8 @@ pub(super) struct Server {
     _server: scratch::Server,
     room: Room,
     client: PathBuf,
+    /// Keep the client from what a dump must not do.
+    safe: Vec<&'static str>,
     version: String,
     interrupted: Arc<AtomicBool>,
 }
@@ -59,6 +61,9 @@ impl Server {
         let mut version = room.command(&daemon);
         version.arg("--version");
         let is_mysqls = is_mysqls(&room.ask("mariadb", version, &interrupted)?);
+        let mut help = room.command(&client);
+        help.args(["--no-defaults", "--help"]);
+        let safe = safe_client_options(&room.ask("mariadb", help, &interrupted)?);
         let data = format!("--datadir={}", room.path().join("data").display());
         let mut make = if is_mysqls {
             let mut make = room.command(&daemon);
@@ -78,6 +83,12 @@ impl Server {
         serve.arg(format!("--socket={}", room.path().join("socket").display()));
         serve.arg(format!("--pid-file={}", room.path().join("pid").display()));
         serve.arg(format!("--tmpdir={}", room.path().display()));
+        if !is_mysqls {
+            // No file of the machine can be read or written, and no library loaded.
+            let nothing = room.folder("nothing")?;
+            serve.arg(format!("--secure-file-priv={}", nothing.display()));
+            serve.arg(format!("--plugin-dir={}", nothing.display()));
+        }
         let answers = || {
             let mut ask = connect(&room, &client);
             ask.args(["--execute", "SELECT 1"]);
@@ -85,7 +96,8 @@ impl Server {
         };
         // It is one process, and nothing of it is to be kept.
         let server = room.serve(serve, Signal::KILL, &interrupted, answers)?;
-        let mut made = Self { _server: server, room, client, version: String::new(), interrupted };
+        let version = String::new();
+        let mut made = Self { _server: server, room, client, safe, version, interrupted };
         made.version = made.ask("", "SELECT VERSION()", false)?.trim().to_owned();
         Ok(made)
     }
@@ -114,6 +126,7 @@ impl Engine for Server {
         self.ask("", &format!("CREATE DATABASE {}", quoted(database)), false)?;
         let (stderr, said) = self.room.stderr("stderr")?;
         let mut client = connect(&self.room, &self.client);
+        client.args(&self.safe);
         client.arg("--max-allowed-packet=1G").arg(format!("--database={database}"));
         client.stdout(Stdio::null()).stderr(stderr);
         let name = dump.stream.name.as_bytes();
@@ -121,7 +134,7 @@ impl Engine for Server {
             dump.repository,
             dump.snapshot,
             name,
-            Frame::default(),
+            &mut Unchanged,
             client,
             dump.interrupted,
         );

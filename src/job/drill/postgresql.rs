@@ -9,9 +9,10 @@ use rustix::process::Signal;
 
 use super::scratch::{self, Room, Scratch, failure, find, lines_of};
 use super::{Brought, Counted, Dump, Engine};
+use crate::job::database::{OLD_PSQL, PsqlScript, knows_restrict};
 use crate::ops::OpError;
 use crate::ops::cat::cat;
-use crate::ops::cat_into::{Frame, cat_into};
+use crate::ops::cat_into::{Feed as _, cat_into};
 use crate::ops::snapshot::qualified_name_len;
 
 const USER: &str = "gabion_drill";
@@ -67,6 +68,13 @@ impl Server {
             ));
         };
         let room = scratch.room("postgresql")?;
+        let mut help = room.command(&programs.join("psql"));
+        help.arg("--help=commands");
+        if !knows_restrict(&room.ask("postgresql", help, &interrupted)?) {
+            let psql = programs.join("psql").display().to_string();
+            let said = format!("{psql} cannot be kept from running commands in a dump: {OLD_PSQL}");
+            return Err(failure("postgresql", said));
+        }
         let data = room.path().join("data");
         let mut made = Err(OpError::Interrupted);
         // Not every system has the first; the second knows only the letters of English.
@@ -152,14 +160,9 @@ impl Engine for Server {
         let mut psql = psql(&self.room, &self.programs, database);
         psql.args(["--quiet", "--output", "/dev/null"]).stdout(Stdio::null()).stderr(stderr);
         let name = dump.stream.name.as_bytes();
-        let done = cat_into(
-            dump.repository,
-            dump.snapshot,
-            name,
-            Frame::default(),
-            psql,
-            dump.interrupted,
-        );
+        let mut script = PsqlScript::statement_by_statement();
+        let done =
+            cat_into(dump.repository, dump.snapshot, name, &mut script, psql, dump.interrupted);
         let is_error = |line: &str| {
             ["ERROR:", "FATAL:", "PANIC:", "error:"].iter().any(|word| line.contains(word))
         };
@@ -167,7 +170,10 @@ impl Engine for Server {
         let (without, more_without) =
             lines_of(&said, 0, |line| is_error(line) && is_harmless(line));
         let mut brought = Brought { errors: errors.into(), ..Brought::default() };
-        if let (Err(OpError::Stream(_)), false) = (&done, brought.errors.is_empty()) {
+        let was_refused = script.refusal().is_some();
+        if let (Err(OpError::Stream(_)), false, false) =
+            (&done, brought.errors.is_empty(), was_refused)
+        {
             // The server's own words say more than how the program ended.
         } else {
             done?;

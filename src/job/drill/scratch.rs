@@ -161,6 +161,17 @@ impl Room {
         &self.path
     }
 
+    /// A private folder in it.
+    pub(super) fn folder(&self, name: &str) -> Result<PathBuf, OpError> {
+        let path = self.path.join(name);
+        let failed = |error: io::Error| refused("make", &path, &error);
+        DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
+        if let Some(Account { uid, gid }) = self.account {
+            std::os::unix::fs::chown(&path, Some(uid), Some(gid)).map_err(failed)?;
+        }
+        Ok(path)
+    }
+
     /// The program, ready to get its arguments.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);

@@ -18,6 +18,7 @@ use crate::format::entry::{Content, Entry, EntryKind, Metadata, Owner, Timestamp
 use crate::format::path;
 use crate::format::snapshot::StreamRecord;
 use crate::ops::program::{STDERR_LINES, describe, end_group, shell};
+use crate::ops::restrict_key::KeySwap;
 use crate::ops::{OpError, StreamFailure};
 use crate::repo::RepositoryError;
 use crate::threads::{Panicked, caught, start};
@@ -47,8 +48,16 @@ pub(super) fn run_stream(
     let started = (options.clock)();
     let mut running = Running::start(shared, &name, source.input)?;
     send(out, Message::Begin(basis.clone())).map_err(gone)?;
+    if origin.as_ref().is_some_and(|origin| origin.kind == "postgresql") {
+        running.swap = Some(KeySwap::into_repository(shared.repository.keys()));
+    }
     let (ends, rows) = pump(shared, out, &mut running, &name, basis)?;
     running.succeed(shared, &name)?;
+    if !running.key_is_closed {
+        let reason = "it is not complete: it begins with \\restrict and does not end with \
+                      \\unrestrict and the same key";
+        return Err(failure(&name, reason).into());
+    }
     let format = judge(shared, &name, &ends, allow_empty)?;
     let ended = (options.clock)();
     let entry = stream_entry(shared, &name, ends.len, ended);
@@ -80,20 +89,10 @@ fn pump(
     let mut ends = Ends::default();
     let (mut slabs, mut rows) = (None, None);
     loop {
-        let piece = match running.pieces.recv_timeout(PATIENCE) {
-            Ok(Ok(piece)) if piece.is_empty() => break,
-            Ok(Ok(piece)) => piece,
-            Ok(Err(error)) => return Err(failure(name, format!("cannot read: {error}")).into()),
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(failure(name, "cannot read: the reading thread ended early").into());
-            }
-            Err(RecvTimeoutError::Timeout) if shared.is_interrupted() => {
-                return Err(OpError::Interrupted);
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                running.messages_go_on()?;
-                continue;
-            }
+        let piece = match running.next(shared, name)? {
+            Some(piece) if piece.is_empty() => continue,
+            Some(piece) => piece,
+            None => break,
         };
         if shared.is_interrupted() {
             return Err(OpError::Interrupted);
@@ -171,6 +170,10 @@ struct Running {
     /// Ends with an empty piece or an error.
     pieces: Receiver<io::Result<Vec<u8>>>,
     command: Option<Started>,
+    /// Replaces the key of a dump.
+    swap: Option<KeySwap>,
+    /// Whether the key at the end was the one at the beginning.
+    key_is_closed: bool,
 }
 
 impl Drop for Running {
@@ -192,12 +195,48 @@ struct Started {
 }
 
 impl Running {
+    fn of(pieces: Receiver<io::Result<Vec<u8>>>) -> Self {
+        Self { pieces, command: None, swap: None, key_is_closed: true }
+    }
+
+    /// The next bytes, which may be none yet, or nothing at the end.
+    fn next(&mut self, shared: &Shared, name: &str) -> Result<Option<Vec<u8>>, OpError> {
+        match self.pieces.recv_timeout(PATIENCE) {
+            Ok(Ok(piece)) if piece.is_empty() => {
+                let Some(swap) = self.swap.take() else { return Ok(None) };
+                let (rest, closed) = swap.finish();
+                self.key_is_closed = closed;
+                if rest.is_empty() {
+                    return Ok(None);
+                }
+                // These bytes come first, and the end after them.
+                let (sender, pieces) = sync_channel(1);
+                let _ = sender.send(Ok(Vec::new()));
+                self.pieces = pieces;
+                Ok(Some(rest))
+            }
+            Ok(Ok(piece)) => Ok(Some(match &mut self.swap {
+                Some(swap) => swap.push(&piece),
+                None => piece,
+            })),
+            Ok(Err(error)) => Err(failure(name, format!("cannot read: {error}")).into()),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(failure(name, "cannot read: the reading thread ended early").into())
+            }
+            Err(RecvTimeoutError::Timeout) if shared.is_interrupted() => Err(OpError::Interrupted),
+            Err(RecvTimeoutError::Timeout) => {
+                self.messages_go_on()?;
+                Ok(Some(Vec::new()))
+            }
+        }
+    }
+
     fn start(shared: &Arc<Shared>, name: &str, input: StreamInput) -> Result<Self, OpError> {
         match input {
             StreamInput::Reader(reader) => {
                 let (sender, pieces) = sync_channel(PIECES);
                 read_in_background(reader, sender)?;
-                Ok(Self { pieces, command: None })
+                Ok(Self::of(pieces))
             }
             StreamInput::Command(line) => Self::start_command(shared, name, shell(&line)),
             StreamInput::Program(program) => Self::start_command(shared, name, program.command()),
@@ -223,7 +262,7 @@ impl Running {
         let (stdout, stderr) = (started.child.stdout.take(), started.child.stderr.take());
         // From here on whatever fails ends the command.
         let (sender, pieces) = sync_channel(PIECES);
-        let mut running = Self { pieces, command: None };
+        let mut running = Self::of(pieces);
         let command = running.command.insert(started);
         let (Some(stdout), Some(stderr)) = (stdout, stderr) else {
             return Err(failure(name, "cannot start it: no pipes").into());

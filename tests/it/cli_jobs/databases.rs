@@ -459,6 +459,63 @@ fn a_restore_that_is_killed_leaves_the_database_empty() {
 }
 
 #[test]
+fn a_restore_with_large_objects_is_all_or_nothing() {
+    let server = Postgres::start();
+    server.sql("postgres", "CREATE DATABASE lob");
+    server.sql(
+        "lob",
+        "CREATE TABLE t (id int PRIMARY KEY, o oid); CREATE TABLE u (v text); CREATE INDEX ON u (v); \
+         INSERT INTO t SELECT i, lo_from_bytea(0, convert_to('object ' || i, 'UTF8')) \
+         FROM generate_series(1, 50) AS i",
+    );
+    server.sql("postgres", "CREATE DATABASE back TEMPLATE template0");
+    let sandbox = with_jobs(&postgresql_job(&server, "database = \"lob\""));
+    job(&sandbox, &["run", "night"]).run().success();
+    let dump = sandbox.gabion(["cat", "latest:lob.pgsql"]).run().success();
+    let at = |text: &str| dump.stdout().find(text).unwrap();
+    assert!(at("\nCOMMIT;\n") < at("\nCREATE INDEX "), "the dump ends a transaction before that");
+    let into = ["restore", "latest", "--database", "lob", "--into-postgresql", "back"];
+    let left = "SELECT (SELECT count(*) FROM pg_class WHERE relname IN ('t', 'u')) + \
+                (SELECT count(*) FROM pg_largeobject_metadata)";
+    // An error after the objects.
+    server.sql(
+        "back",
+        "CREATE FUNCTION no() RETURNS event_trigger LANGUAGE plpgsql \
+         AS $$ BEGIN RAISE EXCEPTION 'the disk is full'; END $$; CREATE EVENT TRIGGER no \
+         ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION no()",
+    );
+    with_server(sandbox.gabion(into), &server).run().code(12).says("the disk is full");
+    assert_eq!(server.sql("back", left), "0");
+    // A kill after the objects.
+    server.sql(
+        "back",
+        "CREATE OR REPLACE FUNCTION no() RETURNS event_trigger LANGUAGE plpgsql \
+         AS $$ BEGIN PERFORM pg_sleep(3600); END $$",
+    );
+    let mut restore = with_server(sandbox.gabion(into), &server).command().spawn().unwrap();
+    let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'back'";
+    let pause = || std::thread::sleep(std::time::Duration::from_millis(20));
+    while server.sql("postgres", &format!("{others} AND wait_event = 'PgSleep'")) == "0" {
+        assert!(restore.try_wait().unwrap().is_none(), "it ended before it was killed");
+        pause();
+    }
+    restore.kill().unwrap();
+    restore.wait().unwrap();
+    let end =
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'back'";
+    server.sql("postgres", end);
+    while server.sql("postgres", others) != "0" {
+        pause();
+    }
+    assert_eq!(server.sql("back", left), "0");
+    server.sql("back", "DROP EVENT TRIGGER no; DROP FUNCTION no()");
+    with_server(sandbox.gabion(into), &server).run().success();
+    let all = "SELECT count(*), md5(string_agg(id || convert_from(lo_get(o), 'UTF8'), ',' ORDER BY id)) \
+               FROM t";
+    assert_eq!(server.sql("back", all), server.sql("lob", all));
+}
+
+#[test]
 fn a_restore_into_a_command_is_checked_to_its_end() {
     let sandbox = Sandbox::with_repository();
     let lines = "seq 1 200000";

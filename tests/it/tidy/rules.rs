@@ -70,7 +70,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("indicatif", &[COMMAND_LINE]),
     ("jiff", &["src/ops/retention/", "src/ops/forget.rs", COMMAND_LINE]),
     ("libc", &["src/storage/local_pending.rs", "src/watch/", COMMAND_LINE]),
-    ("memchr", &["src/ops/snapshot/rows.rs"]),
+    ("memchr", &["src/ops/snapshot/rows.rs", "src/job/database/psql_script.rs"]),
     ("memmap2", &["src/repo/index/"]),
     (
         "nix",

@@ -5,8 +5,8 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 use gabion::format::snapshot::{Snapshot, StreamRecord};
-use gabion::job::database::{self, MariadbPlace};
-use gabion::ops::cat_into::{Frame, cat_into};
+use gabion::job::database::{self, MariadbPlace, PsqlScript};
+use gabion::ops::cat_into::{Feed, Unchanged, cat_into};
 use gabion::ops::program::shell;
 use gabion::repo::Repository;
 use serde::Serialize;
@@ -92,6 +92,7 @@ impl IntoArgs {
         };
         let into = Into { stream, place };
         into.check_kind()?;
+        into.check_program(interrupted)?;
         into.check_empty(interrupted)?;
         Ok(into)
     }
@@ -119,6 +120,16 @@ impl Into<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Refuses a psql that would run the commands in a dump.
+    fn check_program(&self, interrupted: &AtomicBool) -> Result<(), Failure> {
+        let is_psql = matches!(self.place, Place::Postgresql(_));
+        if !is_psql || database::psql_can_be_restricted(interrupted)? {
+            return Ok(());
+        }
+        let message = "this psql cannot be kept from running commands in a dump";
+        Err(Failure::new(Exit::Failed, message).hint(database::OLD_PSQL))
     }
 
     fn check_empty(&self, interrupted: &AtomicBool) -> Result<(), Failure> {
@@ -160,16 +171,20 @@ impl Into<'_> {
         interrupted: &AtomicBool,
     ) -> Result<(), Failure> {
         let name = self.stream.name.as_bytes();
-        let into = |frame: Frame, command: Command| {
-            cat_into(repository, snapshot, name, frame, command, interrupted)
+        let into = |feed: &mut dyn Feed, command: Command| {
+            cat_into(repository, snapshot, name, feed, command, interrupted)
         };
-        let bare = Frame::default();
         let bytes = match &self.place {
-            Place::Command(line) => into(bare, shell(line))?,
+            Place::Command(line) => into(&mut Unchanged, shell(line))?,
             Place::Postgresql(database) => {
-                into(database::ALL_OR_NOTHING, database::psql(database).command())?
+                let mut script = PsqlScript::all_or_nothing();
+                into(&mut script, database::psql(database).command())?
             }
-            Place::Mariadb(place) => into(bare, database::mariadb_client(place).command())?,
+            Place::Mariadb(place) => {
+                let safety = database::mariadb_safety(interrupted)?;
+                let client = database::mariadb_client(place).args(safety);
+                into(&mut Unchanged, client.command())?
+            }
             Place::Sqlite(file) => database::write_sqlite(repository, snapshot, name, file)?,
         };
         let next = self.next_steps(snapshot, target);
