@@ -96,7 +96,7 @@ fn a_missing_pack_is_damage() {
     let bytes = noise(4, 300_000);
     let snapshot = made.snapshot(&tree([("f", TestEntry::file(bytes.clone()))]));
     let id = made.repository.keys().chunk_id(ChunkKind::Content, &bytes[..CHUNK]);
-    let pack = made.repository.index().locate(&id).unwrap().unwrap().pack;
+    let pack = made.repository.locate(&id).unwrap().unwrap().pack;
     assert!(made.storage.remove(crate::storage::ObjectName::pack(pack)));
     for made in [made.reopen(), made] {
         let (found, result) = read(&made, &snapshot, b"f");

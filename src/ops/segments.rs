@@ -125,7 +125,7 @@ fn publish(repository: &Repository, packs: &[PackId]) -> Result<u64, RepositoryE
         repository.publish_segment(SegmentId::random(), &std::mem::take(listed)).map(drop)
     };
     for id in packs {
-        let Some(pack) = repository.index().pack_footer(id)? else { continue };
+        let Some(pack) = repository.pack_footer(id)? else { continue };
         let footer = pack.footer.encode();
         bytes += footer.len();
         listed.push(SegmentPack { id: *id, len: pack.len, footer });

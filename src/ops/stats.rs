@@ -232,11 +232,9 @@ struct Seen<'r> {
 impl Seen<'_> {
     /// Where the chunk lies, if it was not asked for before.
     fn first_time(&mut self, id: &ChunkId) -> Result<Option<Location>, RepositoryError> {
-        let index = self.repository.index();
         let missing = || RepositoryError::MissingChunk(*id);
-        let location = index.locate(id)?.ok_or_else(missing)?;
-        let pack = index.pack_footer(&location.pack)?.ok_or_else(missing)?;
-        drop(index);
+        let location = self.repository.locate(id)?.ok_or_else(missing)?;
+        let pack = self.repository.pack_footer(&location.pack)?.ok_or_else(missing)?;
         let block = &pack.footer.blocks[location.block as usize];
         let mut offset = 0;
         let mut position = block.first_chunk as usize;
@@ -258,7 +256,7 @@ fn count_packs(repository: &Repository, stats: &mut Stats) -> Result<(), Reposit
     for (id, len) in packs {
         stats.packs += 1;
         stats.pack_bytes += len;
-        let Some(pack) = repository.index().pack_footer(&id)? else { continue };
+        let Some(pack) = repository.pack_footer(&id)? else { continue };
         for block in &pack.footer.blocks {
             let first = pack.footer.chunks.get(block.first_chunk as usize);
             let class = match first.map(|chunk| chunk.kind) {

@@ -81,7 +81,6 @@ fn many_pages_and_missing_packs() {
 
 /// The class of what a pack holds.
 fn pack_class(made: &TestRepository, name: ObjectName) -> usize {
-    let index = made.repository.index();
-    let pack = index.pack_footer(&PackId(name.id)).unwrap().unwrap();
+    let pack = made.repository.pack_footer(&PackId(name.id)).unwrap().unwrap();
     usize::from(pack.footer.chunks[0].kind != ChunkKind::Content)
 }

@@ -197,7 +197,7 @@ impl TestRepository {
     /// Flips a bit of the stored bytes of the block that holds `plain` as one chunk.
     pub(crate) fn damage_chunk(&self, plain: &[u8]) {
         let id = self.repository.keys().chunk_id(ChunkKind::Content, plain);
-        let location = self.repository.index().locate(&id).unwrap().unwrap();
+        let location = self.repository.locate(&id).unwrap().unwrap();
         let name = ObjectName::pack(location.pack);
         let mut bytes = self.storage.get(name).unwrap().to_vec();
         bytes[usize::try_from(location.block_offset).unwrap()] ^= 1;

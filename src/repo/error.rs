@@ -7,7 +7,7 @@ use crate::format::DecodeError;
 use crate::format::config::ConfigError;
 use crate::id::ChunkId;
 use crate::repo::index::UnusableIndex;
-use crate::storage::{ObjectName, StorageError};
+use crate::storage::{ObjectName, StorageError, StorageErrorKind};
 use crate::threads::Panicked;
 
 /// A repository operation failed.
@@ -157,5 +157,17 @@ impl RepositoryError {
     /// an object that says otherwise is most likely damaged, and the others are not affected.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::MissingChunk(_) | Self::NewerFormat { .. })
+    }
+
+    /// Whether it says something of one object, which may be damaged, gone or on a bad sector;
+    /// everything else, such as a connection that was lost, says nothing of the object.
+    pub fn is_about_one_object(&self) -> bool {
+        use StorageErrorKind::{NotFound, TooLong, Truncated};
+        match self {
+            Self::Storage(error) => {
+                error.is_bad_sector() || matches!(error.kind, NotFound | TooLong | Truncated)
+            }
+            error => error.is_damage(),
+        }
     }
 }

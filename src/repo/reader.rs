@@ -312,6 +312,9 @@ impl<'r> ChunkReader<'r> {
     }
 
     /// Tries all packs that hold the same chunk; whether one of them had it.
+    ///
+    /// # Errors
+    /// When a pack could not be reached, and no other one had the chunk: that is no damage.
     fn read_elsewhere(
         &mut self,
         kind: ChunkKind,
@@ -319,7 +322,15 @@ impl<'r> ChunkReader<'r> {
         out: &mut Vec<u8>,
     ) -> Result<bool, RepositoryError> {
         let places = self.repository().locate_all(id)?;
-        Ok(places.iter().any(|place| self.read_at(place, kind, id, out).is_ok()))
+        let mut unreached = None;
+        for place in &places {
+            match self.read_at(place, kind, id, out) {
+                Ok(()) => return Ok(true),
+                Err(error) if error.is_about_one_object() => {}
+                Err(error) => unreached = Some(error),
+            }
+        }
+        unreached.map_or(Ok(false), Err)
     }
 
     fn read_at(

@@ -2,9 +2,10 @@
 //! when it turns out that the cached one cannot be used.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::index::{CacheFolder, Index, Location, NewPack, UnusableIndex};
+use super::index::{CacheFolder, Index, Location, NewPack, PackFooter, UnusableIndex};
 use super::{PackReader, Repository, RepositoryError};
 use crate::event::{Event, Problem};
 use crate::format::pack::Footer;
@@ -14,6 +15,8 @@ use crate::storage::{ObjectKind, ObjectName, StorageErrorKind};
 /// Looks at a repository that does not hold still. What was not seen then is looked for when it is
 /// needed.
 const MAX_LOOKS: usize = 10;
+/// Rebuilds of a cached index before the run keeps its index in memory.
+const MAX_REBUILDS: u64 = 2;
 
 impl Repository {
     /// Loads the index from the cache and brings it up to date with the repository. Needed before
@@ -80,7 +83,13 @@ impl Repository {
     }
 
     fn new_index(&self, why: &UnusableIndex) -> Result<Index, RepositoryError> {
-        self.observer.event(Event::Note(format!("{why}; it is made anew")));
+        if self.index_made.load(Ordering::Acquire) >= MAX_REBUILDS {
+            // What fails again and again, such as a full or failing disk, fails once more.
+            let note = format!("{why}; this run keeps its index in memory");
+            self.observer.event(Event::Note(note));
+            return self.up_to_date_index(None);
+        }
+        self.observer.event(Event::Note(format!("{why}; it is rebuilt")));
         let folder = self.cache_folder();
         if let Some(folder) = &folder {
             // Removing a whole cache is safe while another process uses it: open files live on.
@@ -114,15 +123,16 @@ impl Repository {
         &self,
         ask: impl Fn(&Index) -> Result<T, UnusableIndex>,
     ) -> Result<T, RepositoryError> {
-        let seen = self.index_made.load(Ordering::Acquire);
-        let answer = ask(&self.index());
-        match answer {
-            Err(unusable) => {
-                self.remake_index(&unusable, Some(seen))?;
-                Ok(ask(&self.index())?)
+        // The last rebuild is one in memory, which cannot fail.
+        for _ in 0..=MAX_REBUILDS {
+            let seen = self.index_made.load(Ordering::Acquire);
+            let answer = ask(&self.index());
+            match answer {
+                Err(unusable) => self.remake_index(&unusable, Some(seen))?,
+                Ok(answer) => return Ok(answer),
             }
-            Ok(answer) => Ok(answer),
         }
+        Ok(ask(&self.index())?)
     }
 
     /// See [`Index::holder`].
@@ -180,7 +190,10 @@ impl Repository {
 
     /// See [`Index::locate`]. That a chunk is missing is not said on the word of a cache: its files
     /// are looked at without checksums, for speed, and may have rotted.
-    pub(super) fn locate(&self, id: &ChunkId) -> Result<Option<Location>, RepositoryError> {
+    ///
+    /// # Errors
+    /// When the index cannot be rebuilt.
+    pub fn locate(&self, id: &ChunkId) -> Result<Option<Location>, RepositoryError> {
         let found = self.ask_index(|index| index.locate(id))?;
         let first_index = self.index_made.load(Ordering::Acquire) == 0;
         if found.is_some() || self.cache_base.is_none() || !first_index {
@@ -188,6 +201,14 @@ impl Repository {
         }
         self.remake_index(&UnusableIndex::because("it lacks a chunk"), Some(0))?;
         self.ask_index(|index| index.locate(id))
+    }
+
+    /// See [`Index::pack_footer`].
+    ///
+    /// # Errors
+    /// When the index cannot be rebuilt.
+    pub fn pack_footer(&self, pack: &PackId) -> Result<Option<Arc<PackFooter>>, RepositoryError> {
+        self.ask_index(|index| index.pack_footer(pack))
     }
 
     /// All packs that are there, with their lengths.

@@ -38,8 +38,23 @@ impl StorageErrorKind {
             Some(Errno::ACCESS | Errno::PERM) => Self::PermissionDenied,
             // A stale network handle, a removed device, a dead user-space file system.
             Some(Errno::STALE | Errno::NODEV | Errno::NXIO | Errno::NOTCONN) => Self::PlaceLost,
+            // A network file system whose server cannot be reached any more.
+            Some(
+                Errno::TIMEDOUT
+                | Errno::CONNRESET
+                | Errno::CONNREFUSED
+                | Errno::CONNABORTED
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::NETRESET
+                | Errno::PIPE
+                | Errno::SHUTDOWN,
+            ) => Self::PlaceLost,
             Some(_) => Self::Other,
             None if error.kind() == io::ErrorKind::UnexpectedEof => Self::Truncated,
+            None if error.kind() == io::ErrorKind::NotConnected => Self::PlaceLost,
             None => Self::Other,
         }
     }

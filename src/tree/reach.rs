@@ -179,7 +179,7 @@ impl<'r> Reach<'r> {
             if needed.is_none() && bases.is_none() {
                 continue;
             }
-            let footer = self.repository.index().pack_footer(pack)?;
+            let footer = self.repository.pack_footer(pack)?;
             let chunks = footer.iter().flat_map(|pack| pack.footer.chunks.iter().zip(0u32..));
             for (chunk, at) in chunks {
                 let has = |bits: &Option<Bits>| bits.as_ref().is_some_and(|bits| bits.contains(at));

@@ -5,9 +5,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use gabion::event::Recorder;
-use gabion::format::snapshot::Snapshot;
+use gabion::event::{Event, Observer, Recorder};
+use gabion::format::snapshot::{RawBytes, Snapshot};
 use gabion::ops::check::ReadData;
+use gabion::ops::prune::{PruneOptions, prune};
+use gabion::ops::restore::{RestoreOptions, restore};
+use gabion::ops::stats::stats;
 use gabion::repo::{Repository, Unlock};
 use gabion::storage::{MemoryStorage, ObjectKind};
 use rusqlite::Connection;
@@ -324,4 +327,88 @@ fn a_cache_that_cannot_be_written_is_done_without() {
     assert_eq!(read_back(&open_plain(&storage), &taken).unwrap(), wanted);
     assert_eq!(notes(&recorder).len(), 2);
     assert_eq!(std::fs::read(&in_the_way).unwrap(), b"not a folder");
+}
+
+/// Spoils the catalogue, which is in use, whenever something is told.
+struct Spoiler {
+    cache: PathBuf,
+    how: fn(&Path),
+}
+
+impl Observer for Spoiler {
+    fn event(&self, _event: Event) {
+        (self.how)(&self.cache);
+    }
+}
+
+/// Overwrites the catalogue in place.
+fn overwrite(cache: &Path) {
+    for file in walked(cache).iter().filter(|file| file.ends_with("index.sqlite")) {
+        let len = std::fs::metadata(file).unwrap().len();
+        std::fs::write(file, vec![0x5a; usize::try_from(len).unwrap()]).unwrap();
+    }
+}
+
+/// Cuts the catalogue off.
+fn cut(cache: &Path) {
+    for file in walked(cache).iter().filter(|file| file.ends_with("index.sqlite")) {
+        std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(100).unwrap();
+    }
+}
+
+/// As another process does that rebuilds the index.
+fn removed(cache: &Path) {
+    for directory in std::fs::read_dir(cache).into_iter().flatten() {
+        let _ = std::fs::remove_dir_all(directory.unwrap().path());
+    }
+}
+
+/// The files of a cache of which some may be gone.
+fn walked(cache: &Path) -> Vec<PathBuf> {
+    let directories = std::fs::read_dir(cache).into_iter().flatten();
+    let files = directories.flat_map(|directory| std::fs::read_dir(directory.unwrap().path()));
+    files.flatten().map(|file| file.unwrap().path()).collect()
+}
+
+#[test]
+fn a_catalogue_that_is_spoiled_while_it_is_used_fails_no_operation() {
+    let fixture = fixture();
+    let clock = || gabion::format::entry::Timestamp { seconds: 5_000_000, nanos: 0 };
+    for how in [overwrite as fn(&Path), cut, removed] {
+        let storage = copy(&fixture.storage);
+        let with = |storage: &MemoryStorage| {
+            let cache = cache_copy();
+            let observer = Arc::new(Spoiler { cache: cache.path().to_owned(), how });
+            let opened = open(storage, &Unlock::Nothing, Some(cache.path()), observer).unwrap();
+            how(cache.path());
+            (cache, opened)
+        };
+        let last = fixture.taken.last().unwrap();
+        let (_cache, repository) = with(&storage);
+        assert!(read_back(&repository, last).unwrap() == fixture.files);
+        let (_cache, repository) = with(&storage);
+        let counted = stats(&repository, std::slice::from_ref(last)).unwrap();
+        assert_eq!((counted.problems, counted.snapshots), (0, 1));
+        let (_cache, repository) = with(&storage);
+        let target = tempfile::tempdir().unwrap();
+        let named = Snapshot { paths: vec![RawBytes(b"/src".to_vec())], ..last.clone() };
+        let options = RestoreOptions {
+            path: None,
+            verify: true,
+            ..crate::restore_op::options(&named, target.path())
+        };
+        let restored = restore(&repository, options).unwrap();
+        assert_eq!((restored.problems, restored.damaged), (0, 0), "{restored:?}");
+        let (_cache, repository) = with(&storage);
+        let mut options = PruneOptions::new("box".to_owned(), clock, 2);
+        options.max_unused = 0.0;
+        let pruned = prune(&repository, &options).unwrap();
+        assert!(pruned.packs_deleted > 0, "{pruned:?}");
+        let (_cache, repository) = with(&storage);
+        let mut files = fixture.files.clone();
+        files.insert("brand-new".to_owned(), noise(500, 99));
+        let newest = take(&repository, &files, 9).unwrap();
+        assert!(read_back(&repository, &newest).unwrap() == files);
+        assert_eq!(checked(&repository, ReadData::Structure).problems, 0);
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use gabion::crypto::ChunkKind;
@@ -18,7 +18,7 @@ use gabion::storage::{
 use rustix::io::Errno;
 
 use crate::small::{
-    copy, files, noise, notes, open_plain, options, problems, store, take, writing,
+    copy, files, noise, notes, open_plain, options, problems, read_back, store, take, writing,
 };
 use crate::specimen::specimen;
 
@@ -31,6 +31,8 @@ struct Beside {
     unlisted: Option<(ObjectKind, Errno)>,
     /// After so many calls the storage holds these objects instead.
     later: Option<(u64, MemoryStorage)>,
+    /// While it is set, everything can be read.
+    reached: Arc<AtomicBool>,
     calls: Arc<AtomicU64>,
     turn: Arc<Mutex<()>>,
 }
@@ -42,6 +44,7 @@ impl Beside {
             unreadable: BTreeMap::new(),
             unlisted: None,
             later: None,
+            reached: Arc::default(),
             calls: Arc::default(),
             turn: Arc::default(),
         }
@@ -61,7 +64,7 @@ impl Beside {
 
     fn readable(&self, name: ObjectName) -> Result<(), StorageError> {
         self.call();
-        match self.unreadable.get(&name) {
+        match self.unreadable.get(&name).filter(|_| !self.reached.load(Ordering::SeqCst)) {
             Some(error) => Err(StorageError::from_io("read", name, io::Error::from(*error))),
             None => Ok(()),
         }
@@ -326,4 +329,53 @@ fn what_is_still_missing_at_the_second_look_is_told_once() {
     let name = ObjectName::snapshot(kept.id).to_string();
     let about: Vec<&String> = problems.iter().filter(|text| text.contains(&name)).collect();
     assert_eq!(about.len(), 1, "{problems:#?}");
+}
+
+/// Two packs hold the same; one is damaged, and the other one cannot be read for a while.
+#[test]
+fn a_second_copy_that_cannot_be_reached_is_not_damage() {
+    let storage = MemoryStorage::new();
+    Repository::init(&storage, "here", &options(Unlock::Nothing)).unwrap();
+    let packs = || -> Vec<ObjectName> {
+        let names = storage.names().into_iter();
+        names.filter(|name| name.kind == ObjectKind::Pack).collect()
+    };
+    // Neither knows what the other one stores.
+    let writers = [open_plain(&storage), open_plain(&storage)];
+    let content = files([("a", noise(3000, 1)), ("b", noise(200, 2))]);
+    let taken = take(&writers[0], &content, 0).unwrap();
+    let first = packs();
+    take(&writers[1], &content, 1).unwrap();
+    let second: Vec<_> = packs().into_iter().filter(|name| !first.contains(name)).collect();
+    for (error, wanted) in [
+        (Errno::STALE, "unreached"),
+        (Errno::TIMEDOUT, "unreached"),
+        (Errno::CONNRESET, "unreached"),
+        (Errno::MFILE, "unreached"),
+        (Errno::NOMEM, "unreached"),
+        (Errno::IO, "damaged"),
+        (Errno::NOENT, "damaged"),
+    ] {
+        for (damaged, unreadable) in [(&first, &second), (&second, &first)] {
+            let unreadable = unreadable.iter().map(|name| (*name, error)).collect();
+            let place = Beside { unreadable, ..Beside::new(&storage) };
+            place.reached.store(true, Ordering::SeqCst);
+            let repository = open_plain(&place);
+            for name in damaged {
+                let mut bytes = place.inner.get(*name).unwrap().to_vec();
+                let middle = bytes.len() / 2;
+                bytes[60..middle].iter_mut().for_each(|byte| *byte ^= 1);
+                place.inner.put(*name, bytes);
+            }
+            assert!(read_back(&repository, &taken).unwrap() == content, "{error:?}");
+            place.reached.store(false, Ordering::SeqCst);
+            match read_back(&repository, &taken) {
+                Ok(_) => panic!("{error:?}: nothing of it can be read"),
+                Err(failed) if wanted == "damaged" => {
+                    assert!(failed.is_about_one_object(), "{error:?}: {failed}");
+                }
+                Err(failed) => assert!(!failed.is_about_one_object(), "{error:?}: {failed}"),
+            }
+        }
+    }
 }

@@ -56,7 +56,7 @@ fn blocks(repository: &Repository) -> (Vec<Delta>, BTreeMap<ChunkId, BTreeSet<Pa
     let (mut deltas, mut plain) = (Vec::new(), BTreeMap::<_, BTreeSet<_>>::new());
     let packs: Vec<PackId> = repository.index().packs().map(|(id, _)| id).collect();
     for id in packs {
-        let pack = repository.index().pack_footer(&id).unwrap().unwrap();
+        let pack = repository.pack_footer(&id).unwrap().unwrap();
         for block in &pack.footer.blocks {
             let chunks = pack.footer.chunks_of(block).iter().map(|chunk| chunk.id);
             if block.encoding == Encoding::Delta {
@@ -152,7 +152,7 @@ fn two_days() -> (MemoryStorage, [Vec<u8>; 2], [Snapshot; 2], Vec<Delta>, PackId
     let (deltas, plain) = blocks(&open_plain(&storage));
     let content = |delta: &&Delta| {
         let index = open_plain(&storage);
-        let location = index.index().locate(&delta.1[0]).unwrap().unwrap();
+        let location = index.locate(&delta.1[0]).unwrap().unwrap();
         location.kind == ChunkKind::Content
     };
     let delta = deltas.iter().find(content).unwrap();

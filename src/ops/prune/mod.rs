@@ -23,7 +23,7 @@ use crate::event::Event;
 use crate::format::entry::Timestamp;
 use crate::format::snapshot::{ProcessIdentity, Session};
 use crate::id::{PackId, SessionId, SnapshotId};
-use crate::repo::{Presence, Repository, RepositoryError};
+use crate::repo::{PackClass, Presence, Repository, RepositoryError};
 use crate::storage::{ObjectKind, ObjectName, StorageErrorKind};
 use crate::threads::caught;
 use choose::{Chosen, Usage};
@@ -290,8 +290,11 @@ impl Prune<'_> {
     /// How much of a pack is needed; nothing when none of it is.
     fn usage(&self, view: &View<'_>, id: PackId) -> Result<Option<Usage>, OpError> {
         let Some(live) = view.live(&id) else { return Ok(None) };
-        let footer = self.repository.index().pack_footer(&id).map_err(RepositoryError::from)?;
-        let Some(pack) = footer else { return Ok(None) };
+        let Some(pack) = self.repository.pack_footer(&id)? else {
+            // A rebuilt index may lack it, because its footer cannot be read: it stays as it is.
+            let len = view.packs.get(&id).copied().unwrap_or_default();
+            return Ok(Some(Usage { id, class: PackClass::Content, len, live: len }));
+        };
         let mut dead = 0;
         for block in &pack.footer.blocks {
             let chunks = pack.footer.chunks_of(block).iter().zip(block.first_chunk..);

@@ -85,7 +85,7 @@ fn needed_blocks(
 ) -> Result<Vec<Block>, RepositoryError> {
     let mut blocks = Vec::new();
     for id in packs {
-        let Some(pack) = repository.index().pack_footer(id)? else { continue };
+        let Some(pack) = repository.pack_footer(id)? else { continue };
         if class_of(&pack.footer) != class {
             continue;
         }
@@ -171,7 +171,7 @@ fn copy_block(
     encoded: &mut Vec<u8>,
     plain: &[u8],
 ) -> Result<(), RepositoryError> {
-    let Some(pack) = repository.index().pack_footer(&block.pack)? else { return Ok(()) };
+    let Some(pack) = repository.pack_footer(&block.pack)? else { return Ok(()) };
     let described = &pack.footer.blocks[block.number];
     let chunks = pack.footer.chunks_of(described);
     let wanted =
@@ -188,7 +188,7 @@ fn copy_elsewhere(
     live: Live<'_>,
     damage: RepositoryError,
 ) -> Result<(), RepositoryError> {
-    let Some(pack) = repository.index().pack_footer(&block.pack)? else { return Ok(()) };
+    let Some(pack) = repository.pack_footer(&block.pack)? else { return Ok(()) };
     let described = &pack.footer.blocks[block.number];
     let mut reader = ChunkReader::new(repository);
     let mut bytes = Vec::new();

@@ -295,7 +295,7 @@ fn nothing_is_deleted_when_it_is_not_known_what_is_needed() {
     made.storage.put(mark, *b"rubbish");
     refused("a mark");
     made.storage.remove(mark);
-    let location = made.reopen().repository.index().locate(&second.root).unwrap().unwrap();
+    let location = made.reopen().repository.locate(&second.root).unwrap().unwrap();
     let pack = ObjectName::pack(location.pack);
     let bytes = made.storage.get(pack).unwrap();
     made.storage.remove(pack);

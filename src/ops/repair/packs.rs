@@ -89,8 +89,12 @@ fn footers(
     let mut found = BTreeMap::new();
     let mut reader = PackReader::new(repository);
     for pack in looked.picture.packs.iter().filter(|pack| damaged.contains(&pack.id)) {
-        if let Ok((_, footer)) = reader.footer(pack.id, pack.len) {
-            found.insert(pack.id, PackFooter { id: pack.id, len: pack.len, footer });
+        match reader.footer(pack.id, pack.len) {
+            Ok((_, footer)) => {
+                found.insert(pack.id, PackFooter { id: pack.id, len: pack.len, footer });
+            }
+            // An error when the repository cannot be reached: that says nothing of the pack.
+            Err(error) => drop(is_lost(error)?),
         }
     }
     if found.len() == damaged.len() {

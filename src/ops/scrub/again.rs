@@ -27,7 +27,7 @@ pub fn make_parity_again(repository: &Repository) -> Result<(u64, u64), OpError>
             ParityHead::Lost(_) => true,
         };
         if let Err(error) = open_all(repository, id, len) {
-            if !error.is_damage() && !matches!(error, RepositoryError::Storage(_)) {
+            if !error.is_about_one_object() {
                 return Err(error.into());
             }
             let is_gone = storage.len(pack);

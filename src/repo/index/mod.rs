@@ -288,7 +288,10 @@ impl Index {
     ///
     /// # Errors
     /// When the catalogue is damaged.
-    pub fn pack_footer(&self, pack: &PackId) -> Result<Option<Arc<PackFooter>>, UnusableIndex> {
+    pub(in crate::repo) fn pack_footer(
+        &self,
+        pack: &PackId,
+    ) -> Result<Option<Arc<PackFooter>>, UnusableIndex> {
         self.numbers.get(pack).map_or(Ok(None), |no| self.footer(*no))
     }
 
@@ -364,7 +367,8 @@ impl Index {
         Ok(is_so)
     }
 
-    /// Where the bytes of `id` are.
+    /// Where the bytes of `id` are. Operations ask [`crate::repo::Repository::locate`], which rebuilds
+    /// an index that fails.
     ///
     /// # Errors
     /// When the catalogue is damaged.
