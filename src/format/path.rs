@@ -61,28 +61,61 @@ pub fn display(path: &[u8]) -> String {
     format!("/{}", printable(path))
 }
 
-/// `bytes` as they are, if they are ASCII without control characters.
+/// `bytes` as they are, if they are ASCII without control characters and backslashes.
 pub fn plain(bytes: &[u8]) -> Option<&str> {
-    let plain = bytes.iter().all(|byte| matches!(byte, b' '..=b'~'));
+    let plain = bytes.iter().all(|byte| matches!(byte, b' '..=b'[' | b']'..=b'~'));
     if plain { std::str::from_utf8(bytes).ok() } else { None }
 }
 
-/// `bytes` with control characters and what is not UTF-8 escaped, so that a name cannot play
-/// tricks on a terminal or forge a second line.
+/// A name for people: what [`harmless`] escapes, and backslashes, so that two names never look
+/// alike because one of them contains what the other one is shown as.
 pub fn printable(bytes: &[u8]) -> String {
-    if let Some(text) = plain(bytes) {
-        return text.to_owned();
+    match plain(bytes) {
+        Some(text) => text.to_owned(),
+        None => escaped(bytes, true),
     }
+}
+
+/// A message for people, in which names are escaped already: control characters, characters that
+/// cannot be seen or change the order of others, and what is not UTF-8 are escaped, so that it
+/// cannot play tricks on a terminal or forge a second line. Backslashes stay.
+pub fn harmless(bytes: &[u8]) -> String {
+    match plain(bytes) {
+        Some(text) => text.to_owned(),
+        None => escaped(bytes, false),
+    }
+}
+
+fn escaped(bytes: &[u8], backslashes: bool) -> String {
     let mut out = String::with_capacity(bytes.len());
     for part in bytes.utf8_chunks() {
         for c in part.valid().chars() {
-            if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+            match c {
+                '\\' if backslashes => out.push_str("\\\\"),
+                c if c.is_control() => out.extend(c.escape_default()),
+                c if is_unseen(c) => out.extend(c.escape_unicode()),
+                c => out.push(c),
+            }
         }
         for byte in part.invalid() {
             out.push_str(&format!("\\x{byte:02x}"));
         }
     }
     out
+}
+
+/// Whether a character shows nothing of its own: Unicode's format characters, separators other
+/// than the space, fillers, variation selectors and tags.
+fn is_unseen(c: char) -> bool {
+    c != ' ' && c.is_whitespace()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+            | '\u{890}' | '\u{891}' | '\u{8e2}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}'
+            | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -119,9 +152,27 @@ mod tests {
     #[test]
     fn odd_bytes_are_escaped() {
         assert_eq!(printable(b"a\x1b[2J\n\xff\xc3\xa9"), "a\\u{1b}[2J\\n\\xff\u{e9}");
+        let names = ["a\u{202e}b", "a\u{200b}b", "ab", "a\u{ad}b", "a\u{2028}b", "a\\u{202e}b"];
+        let shown = names.map(|name| printable(name.as_bytes()));
+        let want =
+            ["a\\u{202e}b", "a\\u{200b}b", "ab", "a\\u{ad}b", "a\\u{2028}b", "a\\\\u{202e}b"];
+        assert_eq!(shown, want);
+        // Names in a message are escaped already.
+        assert_eq!(harmless(shown[5].as_bytes()), shown[5]);
+        assert_eq!(harmless("x\u{2066}".as_bytes()), "x\\u{2066}");
     }
 
     proptest! {
+        #[test]
+        fn two_names_never_look_alike(a in ".{0,4}[\\\\x0-9a-f\n\u{202e}u{}]{0,12}", b in any::<[u8; 3]>()) {
+            let other = [a.as_bytes(), &b].concat();
+            for (one, two) in [(a.as_bytes(), &other[..]), (printable(&other).as_bytes(), &other)] {
+                prop_assert!(one == two || printable(one) != printable(two));
+            }
+            let seen = printable(&other);
+            prop_assert!(!seen.chars().any(|c| c.is_control() || is_unseen(c)), "{seen:?}");
+        }
+
         #[test]
         fn order_is_that_of_the_component_lists(
             a in "[ab.-]a?(/[ab.-]b?){0,4}", b in "[ab.-]a?(/[ab.-]b?){0,4}",

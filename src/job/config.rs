@@ -91,6 +91,8 @@ pub struct Job {
     pub tags: Vec<String>,
     /// Stay on the file systems of the paths.
     pub one_file_system: bool,
+    /// Whether a source may be empty of which the last complete snapshot holds files.
+    pub allow_empty_source: bool,
     /// What is done about links that lead out of the paths; nothing does not look for them.
     pub mount_links: Option<MountLinks>,
     /// Take raw files of a running database although they cannot be consistent.

@@ -10,6 +10,7 @@ pub mod drill;
 pub mod hook;
 pub mod links;
 pub mod notify;
+pub mod output_file;
 pub mod run;
 pub mod schedule;
 pub mod setup;

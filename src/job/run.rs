@@ -81,6 +81,7 @@ pub fn run(
         streams,
         stand_ins: stand_ins(job, &options.work, &options.interrupted),
         allow_empty: false,
+        allow_empty_source: job.allow_empty_source,
         excludes,
         allow_live_database: job.allow_live_database,
         one_file_system: job.one_file_system,

@@ -6,7 +6,7 @@ mod drill;
 mod history;
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub use drill::{DrillRecord, DrilledFiles, DrilledQuery, DrilledStream};
 pub use history::{Past, PastDrill};
 
+pub use super::output_file::replace;
 use crate::format::snapshot::ProcessIdentity;
 
 /// Longest record that is read, in bytes.
@@ -340,34 +341,6 @@ impl StateFolder {
     pub fn write(&self, status: &Status) -> Result<(), StateError> {
         self.write_json(&self.file(&status.job, "json"), status)
     }
-}
-
-/// Puts `bytes` in the place of the file `path`, durably and at once.
-///
-/// # Errors
-/// When the folder or the disk refuses; what was there stays then.
-pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(path.file_name().unwrap_or_default());
-    hidden.push(format!(".{}", std::process::id()));
-    let temporary = folder.join(hidden);
-    let written = (|| {
-        let mut options = File::options();
-        options.write(true).create(true).truncate(true).mode(0o644);
-        let mut file = options.open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        #[expect(clippy::disallowed_methods, reason = "no object of a repository")]
-        std::fs::rename(&temporary, path)?;
-        File::open(folder)?.sync_all()
-    })();
-    if written.is_err() {
-        #[expect(clippy::disallowed_methods, reason = "no object of a repository")]
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use crate::format::path::printable;
+use crate::format::path::harmless;
 use crate::threads::start;
 
 /// Lines of standard error that are kept for a message.
@@ -213,7 +213,7 @@ fn all_of(mut output: impl Read) -> Vec<u8> {
 pub(crate) fn last_lines(output: impl Read) -> Vec<String> {
     let mut tail = VecDeque::new();
     for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-        tail.push_back(printable(&line));
+        tail.push_back(harmless(&line));
         if tail.len() > STDERR_LINES {
             tail.pop_front();
         }

@@ -14,7 +14,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 pub(crate) use set::PatternSet;
 
-use crate::format::path::printable;
+use crate::format::path::{harmless, printable};
 use translate::Reason;
 
 /// A pattern that means nothing, or that can never match.
@@ -43,7 +43,7 @@ impl PatternError {
 /// A pattern in quotes, for messages.
 pub(super) fn quoted(pattern: &[u8]) -> String {
     match std::str::from_utf8(pattern) {
-        Ok(text) => printable(format!("{text:?}").as_bytes()),
+        Ok(text) => harmless(format!("{text:?}").as_bytes()),
         Err(_) => format!("\"{}\"", printable(pattern)),
     }
 }

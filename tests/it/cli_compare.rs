@@ -33,14 +33,14 @@ fn two_snapshots_are_compared() {
     let sandbox = with_history();
     let old = oldest(&sandbox);
     let src = sandbox.path("src").display().to_string();
-    let done = sandbox.gabion(["diff", &old, "latest"]).run().success();
+    let done = sandbox.gabion(["diff", &old, "latest"]).run().code(4);
     let lines: Vec<&str> = done.stdout().lines().filter(|line| line.contains("src/")).collect();
     assert_eq!(lines[1..], [format!("- {src}/gone"), format!("+ {src}/new")]);
     assert!(lines[0].starts_with(&format!("M {src}/edited  (content, size")), "{lines:?}");
     assert!(done.stdout().contains("1 added, 1 removed, "), "{}", done.stdout());
 
     let part = sandbox.gabion(["diff", &format!("{old}:{src}/new"), "latest", "--json"]);
-    let json = part.run().success().json_lines();
+    let json = part.run().code(4).json_lines();
     assert_eq!((json.len(), &json[0]["change"]), (2, &"added".into()));
     assert_eq!((&json[1]["type"], &json[1]["added"]), (&"summary".into(), &1.into()));
     let same = sandbox.gabion(["diff", "latest", "latest"]).run().success();
@@ -55,8 +55,10 @@ fn a_snapshot_is_compared_with_the_files_of_now() {
     let clean = sandbox.gabion(["diff", "latest", &src]).run().success();
     assert_eq!(clean.stdout(), "0 added, 0 removed, 0 changed; +0 B, -0 B\n");
     remove(&sandbox, "src/same");
-    let changed = sandbox.gabion(["diff", "latest", "./src"]).run().success();
+    let changed = sandbox.gabion(["diff", "latest", "./src"]).run().code(4);
     assert!(changed.stdout().contains(&format!("- {src}/same\n")), "{}", changed.stdout());
+    sandbox.gabion(["diff", "latest", "./src", "--quiet"]).run().code(4).silent();
+    sandbox.gabion(["diff", "latest", "latest", "--quiet"]).run().success().silent();
 }
 
 #[test]

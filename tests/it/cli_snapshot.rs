@@ -242,10 +242,18 @@ fn ls_shows_a_folder_flat_or_whole() {
 fn a_link_is_kept_as_a_link_and_that_is_said() {
     let sandbox = with_source();
     std::os::unix::fs::symlink("src", sandbox.path("link")).unwrap();
+    let src = sandbox.path("src").display().to_string();
     let done = sandbox.gabion(["snapshot", "link"]).run().success();
-    done.says("/link is a link: it is kept, but not what it points to\n");
+    let said = format!("/link is a link: it is stored, but not what it points to; name {} ", src);
+    done.says(&said);
+    sandbox.gabion(["snapshot", "link", "--quiet"]).run().success().says(&said);
     let long = sandbox.gabion(["ls", "-l", "latest"]).run().success();
     assert!(long.stdout().ends_with("/link -> src\n"), "{}", long.stdout());
+    for followed in ["link/", "link/."] {
+        sandbox.gabion(["snapshot", followed]).run().success();
+        let ls = sandbox.gabion(["ls", &format!("latest:{src}")]).run().success();
+        assert!(ls.stdout().contains("/src/a/file\n"), "{}", ls.stdout());
+    }
 }
 
 #[test]

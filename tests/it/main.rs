@@ -17,6 +17,7 @@ mod cli_keys;
 mod cli_patterns;
 mod cli_prune;
 mod cli_restore;
+mod cli_results;
 mod cli_setup;
 mod cli_sftp;
 mod cli_snapshot;

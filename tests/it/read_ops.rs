@@ -75,6 +75,7 @@ impl World {
             streams: vec![StreamSource::new("db.dump", dump)],
             stand_ins: Vec::new(),
             allow_empty: false,
+            allow_empty_source: false,
             excludes: Excludes::default(),
             allow_live_database: false,
             one_file_system: false,

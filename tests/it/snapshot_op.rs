@@ -120,6 +120,7 @@ pub(crate) fn options() -> SnapshotOptions {
         streams: Vec::new(),
         stand_ins: Vec::new(),
         allow_empty: false,
+        allow_empty_source: false,
         excludes: Excludes::default(),
         allow_live_database: false,
         one_file_system: false,

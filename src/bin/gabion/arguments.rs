@@ -55,3 +55,13 @@ impl Selection {
         })
     }
 }
+
+/// NAME=COMMAND, for a stream.
+pub(crate) fn parse_stream(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, command)) if !name.is_empty() && !command.trim().is_empty() => {
+            Ok((name.to_owned(), command.to_owned()))
+        }
+        _ => Err("it is not of the form NAME=COMMAND".to_owned()),
+    }
+}

@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use std::sync::Mutex;
 
 use gabion::event::{Event, Observer, Problem};
-use gabion::format::path::printable;
+use gabion::format::path::{harmless, printable};
 use serde::Serialize;
 
 use crate::progress::Progress;
@@ -61,20 +61,20 @@ impl Console {
     /// night.
     pub(crate) fn note(&self, text: &str) {
         if self.terminal && !self.quiet {
-            self.line(&format!("note: {}", printable(text.as_bytes())));
+            self.line(&format!("note: {}", harmless(text.as_bytes())));
         }
     }
 
     /// Something the user should change or must know, said without a terminal too.
     pub(crate) fn notice(&self, text: &str) {
         if !self.quiet {
-            self.line(&format!("note: {}", printable(text.as_bytes())));
+            self.line(&format!("note: {}", harmless(text.as_bytes())));
         }
     }
 
-    /// Something that whoever uses the result must know; said with `--quiet`, too.
+    /// Something that is most likely a mistake, said in any case.
     pub(crate) fn warning(&self, text: &str) {
-        self.line(&format!("warning: {}", printable(text.as_bytes())));
+        self.line(&format!("warning: {}", harmless(text.as_bytes())));
     }
 
     /// A finding that does not stop the operation.
@@ -87,7 +87,7 @@ impl Console {
             let _ = crate::output::one_line(&line);
             return;
         }
-        let message = printable(problem.message.as_bytes());
+        let message = harmless(problem.message.as_bytes());
         self.line(&format!("problem: {}: {message}", subject.printable()));
     }
 
@@ -117,7 +117,7 @@ impl Observer for Console {
             Event::Note(text) => self.note(&text),
             Event::Warning(text) => self.warning(&text),
             Event::CommandOutput { stream, line } if self.terminal && !self.quiet => {
-                let (stream, line) = (printable(stream.as_bytes()), printable(line.as_bytes()));
+                let (stream, line) = (printable(stream.as_bytes()), harmless(line.as_bytes()));
                 self.line(&format!("{stream}: {line}"));
             }
             event => self.with_progress(|progress| progress.take(&event)),

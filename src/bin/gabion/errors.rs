@@ -7,7 +7,7 @@ use std::io;
 use std::process::ExitCode;
 
 use gabion::format::config::ConfigError as RepositoryConfigError;
-use gabion::format::path::printable;
+use gabion::format::path::harmless;
 use gabion::job::config::ConfigError;
 use gabion::job::state::StateError;
 use gabion::ops::OpError;
@@ -30,6 +30,8 @@ pub(crate) enum Exit {
     Usage = 2,
     /// A snapshot was taken, but not of everything.
     Incomplete = 3,
+    /// The two sides of a comparison differ.
+    Differs = 4,
     /// There is no repository at the place.
     NoRepository = 10,
     /// What was given opens no key slot.
@@ -46,9 +48,10 @@ pub(crate) enum Exit {
 pub(crate) const EXIT_CODES: &str = "\
 EXIT CODES:
     0  done
-    1  failed, nothing was committed
+    1  failed; nothing was committed unless the message says so
     2  the command line makes no sense
     3  the snapshot was taken, but some sources could not be read
+    4  `diff`: the two sides differ
    10  there is no repository
    11  wrong passphrase or key file, or none was given
    12  a stream failed, nothing was committed
@@ -127,6 +130,14 @@ impl Failure {
         self
     }
 
+    /// The same after something that stays done.
+    pub(crate) fn after(mut self, done: impl Display) -> Self {
+        if let Some(message) = &mut self.message {
+            message.push_str(&format!("; {done}"));
+        }
+        self
+    }
+
     /// Whether it is only that the reader of standard output has enough.
     pub(crate) fn is_closed_output(&self) -> bool {
         self.message.is_none()
@@ -155,13 +166,13 @@ impl Failure {
     /// Says it on standard error and returns how to end.
     pub(crate) fn report(&self) -> Exit {
         if let Some(message) = &self.message {
-            eprintln!("gabion: {}", printable(message.as_bytes()));
+            eprintln!("gabion: {}", harmless(message.as_bytes()));
         }
         for line in &self.details {
-            eprintln!("  | {}", printable(line.as_bytes()));
+            eprintln!("  | {}", harmless(line.as_bytes()));
         }
         for hint in &self.hints {
-            eprintln!("hint: {}", printable(hint.as_bytes()));
+            eprintln!("hint: {}", harmless(hint.as_bytes()));
         }
         self.exit
     }
@@ -383,6 +394,7 @@ mod tests {
             Exit::Failed,
             Exit::Usage,
             Exit::Incomplete,
+            Exit::Differs,
             Exit::NoRepository,
             Exit::WrongKey,
             Exit::StreamFailed,

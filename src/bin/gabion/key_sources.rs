@@ -3,15 +3,16 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, IsTerminal as _, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use gabion::crypto::key_file::KeyFile;
 use gabion::crypto::passphrase::Passphrase;
 use gabion::job::config::KeyPlace;
+use gabion::job::output_file::create_private;
 use gabion::repo::Unlock;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
@@ -158,7 +159,7 @@ impl Drop for Silence {
 
 fn prompt(text: &str, what: &str) -> Result<Vec<u8>, Failure> {
     let _silence = Silence::begin();
-    match rpassword::prompt_password(gabion::format::path::printable(text.as_bytes())) {
+    match rpassword::prompt_password(gabion::format::path::harmless(text.as_bytes())) {
         Ok(text) => Ok(text.into_bytes()),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => {
             Err(Failure::new(Exit::Interrupted, "interrupted"))
@@ -272,12 +273,6 @@ pub(crate) fn new_key_file(path: &Path) -> Result<KeyFile, Failure> {
         Failure::io(format!("cannot make the key file {}", path.display()), &error)
     };
     let key = KeyFile::generate();
-    let mut options = File::options();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-    file.write_all(key.encode().as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-    let path = std::path::absolute(path).map_err(failed)?;
-    if let Some(folder) = path.parent() {
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
-    }
+    create_private(path, key.encode().as_bytes()).map_err(failed)?;
     Ok(key)
 }

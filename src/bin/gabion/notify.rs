@@ -40,7 +40,7 @@ pub(crate) fn tell_watchdog(job: &Job, ending: &str, text: &str) -> Vec<String> 
 
 fn say(job: &Job, untold: Vec<String>) -> Vec<String> {
     for line in &untold {
-        let line = gabion::format::path::printable(line.as_bytes());
+        let line = gabion::format::path::harmless(line.as_bytes());
         eprintln!("gabion: {}: {line}", job.name);
     }
     untold

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::errors::{Exit, Failure};
 
@@ -53,10 +53,13 @@ pub(crate) fn private_files() {
 }
 
 /// A flag that is set when the user or the system asks the program to end. Asking a second time
-/// ends it at once. Only for operations that look at the flag: others are ended by the signal.
+/// ends it at once. Only for operations that look at the flag: others are ended by the signal. The
+/// end of the session stays ignored where it is from the start, as under `nohup`.
 pub(crate) fn interruption() -> Result<Arc<AtomicBool>, Failure> {
     let flag = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let end_of_session = (!is_ignored(&status, SIGHUP)).then_some(SIGHUP);
+    for signal in [SIGINT, SIGTERM].into_iter().chain(end_of_session) {
         // The order counts: the shutdown looks at the flag before this signal sets it.
         let exit = Exit::Interrupted as i32;
         signal_hook::flag::register_conditional_shutdown(signal, exit, Arc::clone(&flag))
@@ -64,4 +67,23 @@ pub(crate) fn interruption() -> Result<Arc<AtomicBool>, Failure> {
             .map_err(|error| Failure::io("cannot handle signals", &error))?;
     }
     Ok(flag)
+}
+
+/// Whether the process ignores a signal, as the system's `status` of it says.
+fn is_ignored(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_of_ignored_signals_counts_from_one() {
+        let status = "Name:\tgabion\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000004001\n";
+        assert!(is_ignored(status, SIGHUP) && is_ignored(status, SIGTERM));
+        assert!(!is_ignored(status, SIGINT) && !is_ignored("", SIGHUP));
+    }
 }

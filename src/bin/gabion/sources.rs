@@ -19,6 +19,11 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     if path.as_os_str().is_empty() {
         return Err(Failure::usage("a PATH is empty"));
     }
+    // As everywhere, a slash after a link means the directory that it leads to.
+    let bytes = path.as_os_str().as_bytes();
+    if (bytes.ends_with(b"/") || bytes.ends_with(b"/.")) && is_link(path) {
+        return path.canonicalize().map_err(failed);
+    }
     let mut clean = PathBuf::from("/");
     for component in std::path::absolute(path).map_err(failed)?.components() {
         match component {
@@ -35,11 +40,21 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     Ok(clean)
 }
 
-/// Says that a link among the sources is kept as a link.
+/// Whether a path is a link, whatever slashes and dots follow its name.
+fn is_link(path: &Path) -> bool {
+    // The components of a path have neither a slash nor a dot at the end.
+    path.components().collect::<PathBuf>().is_symlink()
+}
+
+/// Says that a link among the sources is kept as a link, which is rarely what was meant.
 pub(crate) fn mention_links(paths: &[PathBuf], console: &Console) {
     for path in paths.iter().filter(|path| path.is_symlink()) {
-        let path = path.display();
-        console.notice(&format!("{path} is a link: it is kept, but not what it points to"));
+        let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+        let shown = |path: &Path| printable(path.as_os_str().as_bytes());
+        let (path, real) = (shown(path), shown(&real));
+        console.warning(&format!(
+            "{path} is a link: it is stored, but not what it points to; name {real} for that"
+        ));
     }
 }
 
@@ -105,6 +120,9 @@ mod tests {
         std::fs::create_dir_all(top.join("a/b")).unwrap();
         std::os::unix::fs::symlink("a/b", top.join("link")).unwrap();
         assert_eq!(absolute(&top.join("link/../c")).unwrap(), top.join("a/c"));
-        assert_eq!(absolute(&top.join("link/")).unwrap(), top.join("link"));
+        assert_eq!(absolute(&top.join("link")).unwrap(), top.join("link"));
+        assert_eq!(absolute(&top.join("link/")).unwrap(), top.join("a/b"));
+        assert_eq!(absolute(&top.join("link/.")).unwrap(), top.join("a/b"));
+        assert_eq!(absolute(&top.join("a/b/")).unwrap(), top.join("a/b"));
     }
 }

@@ -137,6 +137,7 @@ fn job(
         exclude_files,
         tags: tags(job.tags)?,
         one_file_system: job.one_file_system,
+        allow_empty_source: job.allow_empty_source,
         mount_links: mount_links(job.mount_links)?,
         allow_live_database: job.allow_live_database,
         write_once,

@@ -58,6 +58,8 @@ pub(super) struct Job {
     pub(super) tags: Vec<Text>,
     #[serde(default)]
     pub(super) one_file_system: bool,
+    #[serde(default)]
+    pub(super) allow_empty_source: bool,
     pub(super) mount_links: Option<Text>,
     #[serde(default)]
     pub(super) allow_live_database: bool,

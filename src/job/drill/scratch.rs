@@ -326,7 +326,7 @@ pub(super) fn lines_of(
     let (mut lines, mut more) = (VecDeque::new(), 0);
     let Ok(file) = File::open(path) else { return (lines, more) };
     for line in io::BufReader::new(file).split(b'\n').map_while(Result::ok) {
-        let line = crate::format::path::printable(&line);
+        let line = crate::format::path::harmless(&line);
         if wanted(&line) {
             if lines.len() < most {
                 lines.push_back(line);

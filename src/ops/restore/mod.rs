@@ -19,6 +19,9 @@ mod verify;
 mod walk;
 mod window;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -27,7 +30,6 @@ pub use options::{Overwrite, RestoreOptions, RestoreSummary};
 
 use crate::event::{Event, Problem};
 use crate::format::entry::Metadata;
-use crate::format::path;
 use crate::ops::OpError;
 use crate::ops::gather::Gatherer;
 use crate::ops::pool::pool;
@@ -116,6 +118,11 @@ fn open_target(options: &RestoreOptions) -> Result<(Option<TargetFolder>, bool),
     Ok((Some(target), is_empty))
 }
 
+/// A path below the target for an event, byte for byte.
+fn raw_path(below: &[u8]) -> PathBuf {
+    Path::new(OsStr::from_bytes(below)).to_owned()
+}
+
 /// What all parts of a restore share.
 struct Restore<'a> {
     repository: &'a Arc<Repository>,
@@ -140,7 +147,7 @@ impl Restore<'_> {
     /// Reports an entry that could not be restored.
     fn problem(&self, below: &[u8], message: String) {
         Self::count(&self.counters.problems);
-        let subject = path::printable(below).into();
+        let subject = raw_path(below);
         self.repository.observer().event(Event::Problem(Problem { subject, message }));
     }
 

@@ -84,10 +84,8 @@ impl<'a> Walk<'a, 'a> {
     pub(super) fn run(mut self) -> Result<Option<Metadata>, OpError> {
         let top_meta = self.walk()?;
         for pattern in self.filter.unmatched() {
-            self.restore.problem(
-                format!("--include {pattern}").as_bytes(),
-                "it matches nothing of what is restored".to_owned(),
-            );
+            let why = "it matches nothing of what is restored".to_owned();
+            self.restore.problem(format!("--include {pattern}").as_bytes(), why);
         }
         Ok(top_meta)
     }
@@ -320,9 +318,11 @@ impl<'a> Walk<'a, 'a> {
     }
 
     fn locate(&self, id: &ChunkId, len: u32) -> Result<Option<Location>, RepositoryError> {
-        let index = self.restore.repository.index();
-        let found = index.locate(id).map_err(RepositoryError::from)?;
-        Ok(found.filter(|place| place.len == len && place.kind == ChunkKind::Content))
+        Ok(self
+            .restore
+            .repository
+            .locate(id)?
+            .filter(|place| place.len == len && place.kind == ChunkKind::Content))
     }
 
     fn add_pieces(
@@ -395,6 +395,6 @@ fn is_same(there: &Existing, meta: &Metadata) -> bool {
 }
 
 pub(super) fn plan(restore: &Restore<'_>, action: &'static str, below: &[u8]) {
-    let path = path::printable(below).into();
+    let path = super::raw_path(below);
     restore.repository.observer().event(Event::Planned { action, path });
 }

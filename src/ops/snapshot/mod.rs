@@ -8,6 +8,7 @@ mod collect;
 mod commit;
 mod doubt;
 mod dump_format;
+mod emptied;
 mod feed;
 mod increment;
 mod large;
@@ -182,10 +183,7 @@ fn run_in_session(
     commit: &mut Commit,
 ) -> Result<SnapshotSummary, OpError> {
     repository.observer().event(Event::Phase("reading the index"));
-    let named = match &options.scope {
-        Scope::Told(told) => told.parent,
-        _ => None,
-    };
+    let named = if let Scope::Told(told) = &options.scope { told.parent } else { None };
     // Before the packs are listed: what comes after that may need one that is not in the list.
     let earlier = Earlier::find(repository, &options.host, commit.paths(), named)?;
     repository.load_index()?;
@@ -292,6 +290,7 @@ fn run_streams_and_walk(
     };
     let mut feeder = Feeder::new(shared, out, previous(), options);
     feeder.streams(options)?;
+    emptied::report(shared, options, earlier)?;
     let (mut increment, mut full_scan_because) = (None, None);
     let mut scan = match source {
         Source::Started(scan) => *scan,

@@ -117,6 +117,8 @@ pub struct SnapshotOptions {
     pub stand_ins: Vec<StandIn>,
     /// Whether a stream may be empty.
     pub allow_empty: bool,
+    /// Whether a path may be an empty directory of which the last complete snapshot holds files.
+    pub allow_empty_source: bool,
     /// What is left out.
     pub excludes: Excludes,
     /// Take the raw files of a running database although they cannot be consistent.

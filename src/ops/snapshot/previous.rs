@@ -27,6 +27,8 @@ pub(super) struct Basis {
 pub(super) struct Earlier {
     /// The newest snapshot of the same sources.
     pub(super) parent: Option<Snapshot>,
+    /// The newest complete one.
+    pub(super) complete: Option<Snapshot>,
     /// The furthest checkpoint of an unfinished run over the same sources.
     pub(super) checkpoint: Option<Basis>,
     /// All checkpoints of the same sources: done with once a snapshot is confirmed.
@@ -57,7 +59,9 @@ impl Earlier {
                  the parent's"
             )));
         }
-        let mut earlier = Self { parent, ..Self::default() };
+        let complete = |found: &&Snapshot| found.is_complete() && same(&found.host, &found.paths);
+        let complete = snapshots.iter().rfind(complete).cloned();
+        let mut earlier = Self { parent, complete, ..Self::default() };
         for (id, root) in repository.roots()?.0 {
             let Root::Checkpoint { root, scan_started, host, paths, .. } = root else { continue };
             if !same(&host, &paths) {

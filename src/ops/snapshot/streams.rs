@@ -349,7 +349,7 @@ fn pass_on_stderr(
     let (shared, name, tail) = (Arc::clone(shared), name.to_owned(), Arc::clone(tail));
     let pass_on = move || {
         for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-            let line = path::printable(&line);
+            let line = path::harmless(&line);
             let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
             tail.push_back(line.clone());
             if tail.len() > STDERR_LINES {

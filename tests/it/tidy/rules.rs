@@ -125,6 +125,7 @@ const HOMES: &[(&str, &[&str])] = &[
         ],
     ),
     ("signal_hook", &[COMMAND_LINE]),
+    ("tempfile", &["src/job/output_file.rs"]),
     ("thiserror", &[]),
     ("tokio", &["src/storage/sftp_packets.rs"]),
     ("toml", &["src/job/config/"]),

@@ -26,6 +26,7 @@ use crate::sources;
 ///
 /// `+` is new, `-` is gone, `M` differs, and in what. SNAP:PATH compares a part. A live folder that
 /// the snapshot holds is compared with itself, any other with all of SNAP (a restored tree, say).
+/// The exit code is 0 when nothing differs, and 4 when something does; --quiet prints nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 EXAMPLES:
@@ -82,6 +83,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     session.console.finish();
     let mut output = Output::new();
     let mut each = |item: &DiffItem| {
+        if session.quiet() && !session.json() {
+            return Ok(());
+        }
         print(session, &mut output, item).map_err(|error| OpError::Output(error.0))
     };
     let path = spec.path.as_deref();
@@ -110,7 +114,11 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         output.line(in_words(&summary))?;
     }
     output.finish()?;
-    Ok(if summary.problems > 0 { Exit::Incomplete } else { Exit::Done })
+    Ok(match summary {
+        DiffSummary { problems: 1.., .. } => Exit::Incomplete,
+        DiffSummary { added: 0, removed: 0, changed: 0, .. } => Exit::Done,
+        _ => Exit::Differs,
+    })
 }
 
 /// No snapshot's name holds a slash but behind the colon.

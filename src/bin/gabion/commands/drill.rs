@@ -226,7 +226,7 @@ impl One<'_> {
         }
         let name = &self.job.name;
         for problem in &record.problems {
-            let problem = gabion::format::path::printable(problem.as_bytes());
+            let problem = gabion::format::path::harmless(problem.as_bytes());
             eprintln!("problem: {name}: {problem}");
         }
         Ok(())
@@ -271,7 +271,7 @@ impl One<'_> {
             let answer = query.answer.as_deref().unwrap_or("nothing");
             let mark = if query.ok { "ok" } else { "WRONG" };
             let line = format!("  {}: {} gives {answer}: {mark}", query.database, query.query);
-            output.line(gabion::format::path::printable(line.as_bytes()))?;
+            output.line(gabion::format::path::harmless(line.as_bytes()))?;
         }
         let took = record.ended - record.started;
         output.line(match record.ok {

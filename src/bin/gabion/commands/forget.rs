@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gabion::format::path::printable;
+use gabion::format::path::{harmless, printable};
 use gabion::format::snapshot::RawBytes;
 use gabion::id::SnapshotId;
 use gabion::ops::forget::{ForgetLimits, ForgetPlan, ForgetSummary};
@@ -116,7 +116,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         foresee(session, &opened.repository, summary)?;
     } else {
         let summary = plan.execute(&opened.repository, limits, &machine::presence())?;
-        print(session, &shown, &summary, by_name, false)?;
+        print(session, &shown, &summary, by_name, false).map_err(|failure| {
+            failure.after(format!("{} snapshots were removed", summary.removed.len()))
+        })?;
     }
     Ok(Exit::Done)
 }
@@ -236,7 +238,7 @@ fn why(decision: &Decision) -> String {
     if !decision.believed {
         why.push_str(" (its time is not when it was stored)");
     }
-    printable(why.trim_start().as_bytes())
+    harmless(why.trim_start().as_bytes())
 }
 
 impl<'a> DecisionLine<'a> {

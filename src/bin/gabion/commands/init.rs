@@ -86,15 +86,18 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         delta: args.delta,
     };
     let made = make(&at, &session.ssh(), &options).inspect_err(|_| new_key.give_up())?;
+    let made_it = |failure: Failure| failure.after(format!("repository {} was made", short(made)));
     if session.json() {
         let parity_per_mille = args.parity;
         let (repository, delta) = (made.to_string(), args.delta);
-        one_json(&Made { repository, place, encrypted, parity_per_mille, delta })?;
+        one_json(&Made { repository, place, encrypted, parity_per_mille, delta })
+            .map_err(made_it)?;
     } else if !session.quiet() {
         let how = if encrypted { "encrypted" } else { "not encrypted" };
         let parity = if args.parity.is_some() { ", with parity" } else { "" };
         let delta = if args.delta { ", with deltas" } else { "" };
-        one_line(format!("made repository {} at {place} ({how}{parity}{delta})", short(made)))?;
+        one_line(format!("made repository {} at {place} ({how}{parity}{delta})", short(made)))
+            .map_err(made_it)?;
     }
     Ok(Exit::Done)
 }

@@ -104,6 +104,7 @@ fn explained(job: &Job) -> Vec<String> {
     say("exclude-file", format!("{:?}", job.exclude_files));
     say("tags", format!("{:?}", job.tags));
     say("one-file-system", job.one_file_system.to_string());
+    say("allow-empty-source", job.allow_empty_source.to_string());
     let mount_links = match job.mount_links {
         None => "not looked for",
         Some(MountLinks::Report) => "report",

@@ -114,7 +114,8 @@ fn add(session: &Session, opened: &Opened, label: &str, new_key: &NewKey) -> Res
     if session.json() {
         one_json(&serde_json::json!({ "id": id }))?;
     } else if !session.quiet() {
-        one_line(format!("added key slot {}", short(id)))?;
+        one_line(format!("added key slot {}", short(id)))
+            .map_err(|failure| failure.after(format!("key slot {} was added", short(id))))?;
     }
     Ok(Exit::Done)
 }
@@ -167,7 +168,8 @@ fn remove(session: &Session, opened: &Opened, wanted: &str) -> Result<Exit, Fail
     if session.json() {
         one_json(&serde_json::json!({ "id": id }))?;
     } else if !session.quiet() {
-        one_line(format!("removed key slot {}", short(id)))?;
+        one_line(format!("removed key slot {}", short(id)))
+            .map_err(|failure| failure.after(format!("key slot {} was removed", short(id))))?;
     }
     Ok(Exit::Done)
 }

@@ -108,7 +108,10 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     };
     let summary = prune(&opened.repository, &options)?;
     session.console.finish();
-    print(session, &summary, args.dry_run)?;
+    print(session, &summary, args.dry_run).map_err(|failure| match args.dry_run {
+        true => failure,
+        false => failure.after("the prune was finished"),
+    })?;
     Ok(Exit::Done)
 }
 

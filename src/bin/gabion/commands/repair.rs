@@ -86,7 +86,10 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     };
     let summary = repair(&opened.repository, &options)?;
     session.console.finish();
-    print(session, &summary, args.dry_run)?;
+    print(session, &summary, args.dry_run).map_err(|failure| match args.dry_run {
+        true => failure,
+        false => failure.after("the repair was finished"),
+    })?;
     Ok(if summary.problems > 0 { Exit::Damage } else { Exit::Done })
 }
 

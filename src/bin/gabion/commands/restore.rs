@@ -214,7 +214,10 @@ fn files(
     };
     let summary = restore(repository, options)?;
     session.console.finish();
-    print(session, &summary, dry_run)?;
+    print(session, &summary, dry_run).map_err(|failure| match dry_run {
+        true => failure,
+        false => failure.after("what was asked for was restored before"),
+    })?;
     Ok(match summary {
         RestoreSummary { damaged: 1.., .. } => Exit::Damage,
         RestoreSummary { problems: 1.., .. } => Exit::Failed,

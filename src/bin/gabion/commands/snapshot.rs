@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gabion::format::entry::Timestamp;
-use gabion::format::path::printable;
+use gabion::format::path::harmless;
 use gabion::format::snapshot::{Moment, Window};
 use gabion::job::config::parse_duration;
 use gabion::job::watched::watched;
@@ -20,9 +20,10 @@ use gabion::repo::Repository;
 use gabion::source::exclude::{Excludes, ExcludesBuilder};
 use serde::Serialize;
 
+use crate::arguments::parse_stream;
 use crate::errors::{Exit, Failure};
 use crate::output::{one_json, one_line};
-use crate::render::records::SnapshotLine;
+use crate::render::records::{SnapshotLine, what_was_saved};
 use crate::render::values::{count, counted, parse_size, parse_time, short, size};
 use crate::session::Session;
 use crate::{machine, sources};
@@ -60,6 +61,9 @@ pub(crate) struct Args {
     /// Accept streams without a single byte, and a list without changes
     #[arg(long)]
     allow_empty: bool,
+    /// Accept a PATH that is an empty directory although the last complete snapshot holds files of it
+    #[arg(long)]
+    allow_empty_source: bool,
     #[command(flatten)]
     exclude: ExcludeArgs,
     /// Take the raw files of a running database although they cannot be consistent
@@ -213,6 +217,7 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
         streams: streams(args.stdin, args.stream),
         stand_ins: Vec::new(),
         allow_empty: args.allow_empty,
+        allow_empty_source: args.allow_empty_source,
         excludes,
         allow_live_database: args.allow_live_database,
         one_file_system: args.one_file_system,
@@ -237,7 +242,7 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<Exit, Failure> {
     }
     session.console.finish();
     mention(session, &summary);
-    print(session, &summary, dry_run)?;
+    print(session, &summary, dry_run).map_err(|failure| failure.after(what_was_saved(&summary)))?;
     Ok(if summary.problems > 0 { Exit::Incomplete } else { Exit::Done })
 }
 
@@ -310,15 +315,6 @@ fn excludes(session: &Session, args: &ExcludeArgs, paths: &[PathBuf]) -> Result<
         window: args.window()?,
     };
     builder.build().map_err(Failure::from)
-}
-
-fn parse_stream(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, command)) if !name.is_empty() && !command.trim().is_empty() => {
-            Ok((name.to_owned(), command.to_owned()))
-        }
-        _ => Err("it is not of the form NAME=COMMAND".to_owned()),
-    }
 }
 
 /// Says why everything was looked at although less was asked for, and what was read again because
@@ -395,5 +391,5 @@ pub(crate) fn in_words(summary: &SnapshotSummary) -> String {
         let problems = counted(summary.problems, "problem", "problems");
         line.push_str(&format!("; INCOMPLETE: {problems}"));
     }
-    printable(line.as_bytes())
+    harmless(line.as_bytes())
 }

@@ -196,7 +196,7 @@ fn say(session: &Session, judged: &[Judged], long: bool) -> Result<(), Failure> 
         let mut output = Output::new();
         for job in judged {
             for line in long_lines(job) {
-                output.line(gabion::format::path::printable(line.as_bytes()))?;
+                output.line(gabion::format::path::harmless(line.as_bytes()))?;
             }
         }
         return Ok(output.finish()?);
@@ -210,7 +210,7 @@ fn say(session: &Session, judged: &[Judged], long: bool) -> Result<(), Failure> 
     let words: Vec<&str> = ill.iter().chain(&well).map(|job| job.verdict.as_str()).collect();
     let word = if all_well { "OK" } else { "CRITICAL" };
     let line = format!("gabion {word}: {}", words.join("; "));
-    one_line(gabion::format::path::printable(line.as_bytes()))
+    one_line(gabion::format::path::harmless(line.as_bytes()))
 }
 
 /// Whether the drills of a job are well, and what there is to say about them.

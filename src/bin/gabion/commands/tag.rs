@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::errors::{Exit, Failure};
 use crate::machine;
-use crate::output::Output;
+use crate::output::{Output, OutputError};
 use crate::render::values::short;
 use crate::session::Session;
 
@@ -73,8 +73,18 @@ pub(super) fn change(
     let opened = session.open()?;
     let options = machine::presence();
     let amended = amend(&opened.repository, snapshots, amendment, &options)?;
+    let said = print(session, &amended, in_words).map_err(Failure::from);
+    said.map_err(|failure| failure.after("the snapshots were changed"))?;
+    Ok(Exit::Done)
+}
+
+fn print(
+    session: &Session,
+    amended: &[Amended],
+    in_words: impl Fn(&Snapshot) -> String,
+) -> Result<(), OutputError> {
     let mut output = Output::new();
-    for one in &amended {
+    for one in amended {
         let snapshot = &one.snapshot;
         if session.json() {
             output.json(&AmendedLine {
@@ -88,8 +98,7 @@ pub(super) fn change(
             output.line(format!("snapshot {} {}", name(one), in_words(snapshot)))?;
         }
     }
-    output.finish()?;
-    Ok(Exit::Done)
+    output.finish()
 }
 
 fn name(amended: &Amended) -> String {

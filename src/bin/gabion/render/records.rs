@@ -4,10 +4,11 @@ use gabion::format::entry::{Entry, EntryKind, Timestamp};
 use gabion::format::path::printable;
 use gabion::format::snapshot::{RawBytes, Snapshot, SnapshotCounts, StreamOrigin, StreamRecord};
 use gabion::id::SnapshotId;
+use gabion::ops::snapshot::SnapshotSummary;
 use serde::Serialize;
 
 use super::names::{PathText, raw};
-use super::values::{kind, mode, rfc3339, size, time};
+use super::values::{kind, mode, rfc3339, short, size, time};
 
 /// A snapshot.
 #[derive(Serialize)]
@@ -148,4 +149,11 @@ pub(crate) fn long_line(entry: &Entry) -> String {
         time(meta.mtime),
         PathText::of_entry(entry).printable(),
     )
+}
+/// What is in the repository now, for when nothing else can be said.
+pub(crate) fn what_was_saved(summary: &SnapshotSummary) -> String {
+    match &summary.snapshot {
+        Some(snapshot) => format!("snapshot {} was saved", short(snapshot.id)),
+        None => "nothing was to be stored".to_owned(),
+    }
 }

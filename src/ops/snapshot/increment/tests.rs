@@ -81,6 +81,7 @@ impl World {
             streams: Vec::new(),
             stand_ins: Vec::new(),
             allow_empty: false,
+            allow_empty_source: false,
             excludes: self.excludes.clone(),
             allow_live_database: false,
             one_file_system: false,

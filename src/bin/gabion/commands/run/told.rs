@@ -9,6 +9,7 @@ use super::take::Taken;
 use crate::commands::snapshot::{mention, print};
 use crate::errors::{Exit, Failure};
 use crate::output::one_line;
+use crate::render::records::what_was_saved;
 use crate::render::values::size;
 use crate::{machine, notify};
 
@@ -96,9 +97,11 @@ impl Run<'_> {
         }
         mention(self.session, &taken.summary);
         if self.session.json() {
-            print(self.session, &taken.summary, self.how.dry_run)?;
+            print(self.session, &taken.summary, self.how.dry_run)
+                .map_err(|failure| failure.after(what_was_saved(&taken.summary)))?;
         } else if !self.session.quiet() {
-            one_line(format!("{}: {}", self.job.name, taken.in_words()))?;
+            one_line(format!("{}: {}", self.job.name, taken.in_words()))
+                .map_err(|failure| failure.after(what_was_saved(&taken.summary)))?;
         }
         Ok(match exit_code {
             0 => Exit::Done,

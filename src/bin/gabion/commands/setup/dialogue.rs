@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
-use gabion::format::path::printable;
+use gabion::format::path::harmless;
 
 use crate::errors::{Exit, Failure};
 use crate::session::Session;
@@ -27,7 +27,7 @@ impl Dialogue {
     /// Something worth knowing before the questions.
     pub(super) fn say(&self, text: &str) {
         if self.asks {
-            eprintln!("{}", printable(text.as_bytes()));
+            eprintln!("{}", harmless(text.as_bytes()));
         }
     }
 
@@ -35,7 +35,7 @@ impl Dialogue {
     pub(super) fn line(&self, question: &str, default: Option<&str>) -> Result<String, Failure> {
         let default = default.unwrap_or_default();
         let shown = if default.is_empty() { String::new() } else { format!(" [{default}]") };
-        eprint!("{}{}: ", printable(question.as_bytes()), printable(shown.as_bytes()));
+        eprint!("{}{}: ", harmless(question.as_bytes()), harmless(shown.as_bytes()));
         let _ = io::stderr().flush();
         let mut answer = String::new();
         let read = io::stdin().lock().read_line(&mut answer);

@@ -1,13 +1,13 @@
 //! What a set-up writes: the passphrase, the repository, the configuration, in this order.
 
-use std::fs::{DirBuilder, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use gabion::crypto::passphrase::KdfCosts;
 use gabion::id::{RepositoryId, fill_random};
-use gabion::job::state::replace;
+use gabion::job::output_file::{create_private, replace_with_mode};
 use gabion::repo::{InitOptions, Unlock};
 
 use super::Plan;
@@ -35,8 +35,7 @@ pub(super) fn make(
             let _ = std::fs::remove_file(path);
         }
     })?;
-    // Our umask leaves it to its owner alone.
-    replace(&plan.file, text.as_bytes())
+    replace_with_mode(&plan.file, text.as_bytes(), 0o600)
         .map_err(|error| Failure::io(format!("cannot write {}", plan.file.display()), &error))?;
     session.use_configuration_file(&plan.file);
     Ok(made)
@@ -75,8 +74,6 @@ fn password_file(path: &Path) -> Result<(), Failure> {
     };
     let folder = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    let mut options = File::options();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
     // 160 random bits, as text that can be written down and typed again.
     let mut random = [0; 20];
     fill_random(&mut random);
@@ -84,6 +81,5 @@ fn password_file(path: &Path) -> Result<(), Failure> {
         .chunks(4)
         .map(|four| four.iter().map(|byte| format!("{byte:02x}")).collect())
         .collect();
-    writeln!(file, "{}", words.join("-")).and_then(|()| file.sync_all()).map_err(failed)?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+    create_private(path, format!("{}\n", words.join("-")).as_bytes()).map_err(failed)
 }
