@@ -17,6 +17,7 @@ use super::filesystem::{Identity, Upkeep};
 use super::open::Roots;
 use super::parallel::Node;
 use super::plan::{Fate, Folder, Item, Policy, READ_ATTRIBUTES, READ_FOLDER};
+use super::probe::Call;
 use super::{SourceError, Stat, kind_of_mode, permission_bits};
 use crate::format::entry::{EntryKind, Timestamp};
 
@@ -184,6 +185,7 @@ impl Job<'_> {
     fn read_names(&self, scratch: &mut Scratch, listing: &mut Listing) -> io::Result<()> {
         scratch.names.clear();
         scratch.found.clear();
+        self.roots.probe.before(Call::List, &self.folder.path)?;
         let mut names = RawDir::new(self.dir, scratch.names.spare_capacity_mut());
         while let Some(next) = names.next() {
             let entry = match next {
@@ -254,12 +256,14 @@ impl Job<'_> {
 
     /// The attributes of an item of the folder.
     pub(super) fn look_at(&self, name: &CStr) -> io::Result<Stat> {
+        self.roots.probe.before(Call::Look, name.to_bytes())?;
         let mut stat = stat_at(self.dir, name)?;
         if stat.dev == self.folder.dev {
             (stat.filesystem, stat.upkeep) = (self.folder.filesystem, self.folder.upkeep);
         } else {
             self.identify(&stat, name).describe(&mut stat);
         }
+        self.roots.probe.told(&mut stat);
         Ok(stat)
     }
 

@@ -16,6 +16,7 @@ pub(crate) mod partial;
 pub mod pattern;
 pub(crate) mod plan;
 pub mod portable;
+pub(crate) mod probe;
 mod rules_seen;
 pub mod scan;
 pub mod sparse;

@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::filesystem::Filesystems;
+use super::probe::{Call, Probe};
 use super::{SourceError, Stat, compare_paths, is_at_or_below};
 
 /// Longest relative path given to the kernel at once; its own limit is 4096 with the end mark.
@@ -37,6 +38,7 @@ pub struct RootHandle {
     /// Whether the kernel resolves whole paths without following links.
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "a call of Linux"))]
     whole_paths: bool,
+    probe: Probe,
 }
 
 impl RootHandle {
@@ -54,14 +56,15 @@ impl RootHandle {
         let flags = HANDLE | OFlags::DIRECTORY | OFlags::CLOEXEC | follow;
         let dir = retry_on_intr(|| rustix::fs::open(folder, flags, Mode::empty()))?;
         let whole_paths = resolves_whole_paths(&dir);
-        Ok(Self { dir, leaf: leaf.map(|name| name.as_bytes().into()), whole_paths })
+        let leaf = leaf.map(|name| name.as_bytes().into());
+        Ok(Self { dir, leaf, whole_paths, probe: Probe::default() })
     }
 
     /// A handle of the folder at `path`, links followed.
     fn open_ancestor(path: &Path) -> io::Result<Self> {
         let flags = HANDLE | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
-        Ok(Self { dir, leaf: None, whole_paths: false })
+        Ok(Self { dir, leaf: None, whole_paths: false, probe: Probe::default() })
     }
 
     /// Opens a folder for listing it.
@@ -117,6 +120,7 @@ impl RootHandle {
 
     fn open(&self, rel: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.probe.before(Call::Open, rel)?;
         if let Some(leaf) = &self.leaf {
             if !rel.is_empty() {
                 return Err(Errno::NOTDIR);
@@ -182,6 +186,7 @@ pub struct Roots {
     /// In scan order. The roots are disjoint; an ancestor answers for itself only.
     places: Vec<Place>,
     pub(crate) filesystems: Filesystems,
+    pub(crate) probe: Probe,
 }
 
 #[derive(Debug)]
@@ -199,6 +204,7 @@ impl Roots {
     /// Names the root that is not absolute and clean or that cannot be opened.
     pub fn open(roots: &[PathBuf]) -> Result<Self, SourceError> {
         let mut places: Vec<Place> = Vec::new();
+        let mut probe = Probe::default();
         for path in outer_roots(roots)? {
             let name = super::absolute(&path);
             for (end, _) in path.iter().enumerate().filter(|&(_, &byte)| byte == b'/') {
@@ -212,11 +218,13 @@ impl Roots {
                 places.push(Place { path: ancestor.into(), handle, is_ancestor: true });
             }
             let handle = RootHandle::open_root(&name);
-            let handle = Arc::new(handle.map_err(|e| SourceError::at(&path, "open", e))?);
+            let mut handle = handle.map_err(|e| SourceError::at(&path, "open", e))?;
+            (handle.probe, probe) = (Probe::of(&name), Probe::of(&name));
+            let handle = Arc::new(handle);
             places.push(Place { path, handle, is_ancestor: false });
         }
         places.sort_by(|a, b| compare_paths(&a.path, &b.path));
-        Ok(Self { places, filesystems: Filesystems::default() })
+        Ok(Self { places, filesystems: Filesystems::default(), probe })
     }
 
     /// The handle and the relative path that lead to `path`.
@@ -275,8 +283,10 @@ impl Roots {
     pub fn stat_of(&self, fd: BorrowedFd<'_>) -> io::Result<Stat> {
         #[cfg(target_os = "linux")]
         {
+            self.probe.before(Call::Look, b"")?;
             let mut stat = super::lister::stat_at(fd, c"")?;
             self.filesystems.identify(&stat, |_| fd.try_clone_to_owned()).describe(&mut stat);
+            self.probe.told(&mut stat);
             Ok(stat)
         }
         #[cfg(not(target_os = "linux"))]

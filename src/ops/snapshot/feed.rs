@@ -2,13 +2,13 @@
 //! trees, and hands out what must be read.
 
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use super::SnapshotOptions;
 #[cfg(target_os = "linux")]
 use super::increment::Partial;
 use super::increment::{Increment, Stop};
-use super::large::{LARGE, read_large};
+use super::large::read_large;
 use super::links::{Links, Role};
 use super::pipeline::{Message, ReadJob, Shared, Slot};
 use super::previous::{Known, Previous, UpToFolder};
@@ -172,6 +172,7 @@ impl<'a, 'r> Feeder<'a, 'r> {
     /// Hands out what is left and gives the counts.
     pub(super) fn finish(mut self) -> Result<FeedTotals, OpError> {
         self.hand_out().map_err(|_| OpError::Interrupted)?;
+        self.shared.clock.look(None);
         (self.totals.lost, self.totals.lost_pages) = (self.previous.lost, self.previous.lost_pages);
         self.totals.removed = self.previous.removed;
         self.totals.unseen -= self.totals.passed_folders;
@@ -179,6 +180,7 @@ impl<'a, 'r> Feeder<'a, 'r> {
     }
 
     pub(super) fn go_on(&self) -> Result<(), OpError> {
+        self.shared.clock.look(None);
         if self.shared.is_interrupted() { Err(OpError::Interrupted) } else { Ok(()) }
     }
 
@@ -269,12 +271,12 @@ impl<'a, 'r> Feeder<'a, 'r> {
             return Ok(());
         }
         let mut job = ReadJob { path: path.into(), stat: *stat, role, may_grow };
-        if has_content && stat.size > LARGE {
+        if has_content && stat.size > self.shared.large() {
             self.hand_out().map_err(gone)?;
             self.shared.observer.event(crate::event::Event::Working(crate::source::absolute(path)));
             let basis = self.previous.old_content(path)?;
             match read_large(self.shared, self.out, &job, basis.as_ref()).map_err(gone)? {
-                None => return Ok(()),
+                None => return self.wait_if_sequential().map_err(gone),
                 Some(stat) => (job.stat, job.role) = (stat, Role::Alone),
             }
         }
@@ -351,7 +353,7 @@ impl<'a, 'r> Feeder<'a, 'r> {
 
     fn hand_out_if_full(&mut self) -> Result<(), Gone> {
         if self.job_bytes >= BATCH_BYTES
-            || self.jobs.len() >= BATCH_JOBS
+            || self.jobs.len() >= self.batch_jobs()
             || self.slots.len() >= BATCH_SLOTS
         {
             return self.hand_out();
@@ -368,6 +370,22 @@ impl<'a, 'r> Feeder<'a, 'r> {
             .then(|| self.shared.spawn(move |shared, context| read_batch(shared, context, jobs)));
         self.job_bytes = 0;
         let bytes = std::mem::take(&mut self.slot_bytes);
-        send(self.out, Message::Batch { slots: std::mem::take(&mut self.slots), results, bytes })
+        let slots = std::mem::take(&mut self.slots);
+        send(self.out, Message::Batch { slots, results, bytes })?;
+        self.wait_if_sequential()
+    }
+
+    fn batch_jobs(&self) -> usize {
+        self.shared.roots().probe.sizes(0, BATCH_JOBS).1
+    }
+
+    /// Where one thing is done after the other, waits until the collector has all that was sent.
+    fn wait_if_sequential(&self) -> Result<(), Gone> {
+        if !self.shared.is_sequential() {
+            return Ok(());
+        }
+        let (reached, told) = sync_channel(1);
+        send(self.out, Message::Reached(reached))?;
+        told.recv().map_err(|_| Gone)
     }
 }

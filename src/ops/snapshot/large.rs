@@ -1,19 +1,20 @@
 //! Reading large files on the feeder's thread, handing slabs of chunks to the workers.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use super::pipeline::{Message, Read, ReadJob, Shared};
 use super::read::{ATTEMPTS, entry, role_of, source_error};
-use super::read_file::regions_of;
+use super::read_file::{expect_file, regions_of};
 use super::settled::{Agreement, Outcome, settle};
 use super::slabs::{Gone, Slabs, send};
 use crate::format::entry::{Content, EntryKind, Xattr};
 use crate::id::ChunkId;
 use crate::source::metadata::{file_metadata, read_file_xattrs};
+use crate::source::probe::Call;
 use crate::source::{SourceError, Stat};
 use crate::tree::OldContent;
 
@@ -77,11 +78,8 @@ pub(super) fn read_large(
             Ok(read) => read,
             Err(error) => {
                 send(out, Message::Drop)?;
-                let replacement = shared.replacement(path, &stat, &error);
-                if replacement.is_none() {
-                    shared.source_problem(path, &error);
-                }
-                return Ok(replacement);
+                let replacement = shared.replacement(path, &stat, error);
+                return Ok(replacement.map_err(|error| shared.source_problem(path, &error)).ok());
             }
         };
         if shared.is_interrupted() {
@@ -136,7 +134,7 @@ fn read_once(
             continue;
         }
         file.seek(SeekFrom::Start(region.offset)).map_err(failed)?;
-        let got = copy(shared, &mut file, region.len, &mut buffer, &mut slabs)
+        let got = copy(shared, path, &mut file, region.len, &mut buffer, &mut slabs)
             .map_err(|stop| stop.about(path))?;
         len += got;
         if got < region.len {
@@ -144,13 +142,15 @@ fn read_once(
         }
     }
     if len == stat.size && !job.may_grow {
+        expect_file(shared, &file).map_err(failed)?;
         // It may have grown, or its file system tells no lengths.
         file.seek(SeekFrom::Start(len)).map_err(failed)?;
-        len += copy(shared, &mut file, u64::MAX, &mut buffer, &mut slabs)
+        len += copy(shared, path, &mut file, u64::MAX, &mut buffer, &mut slabs)
             .map_err(|stop| stop.about(path))?;
     }
     slabs.finish()?;
     // Before the last look, which tells whether they changed meanwhile.
+    shared.roots().probe.before(Call::Xattrs, path).map_err(|error| failed(error.into()))?;
     let (xattrs, problems) = read_file_xattrs(file.as_fd(), path);
     let after = shared.roots().stat_of(file.as_fd()).map_err(failed)?;
     Ok(ReadOnce { len, xattrs, problems, after })
@@ -159,6 +159,7 @@ fn read_once(
 /// Hands out up to `len` bytes of `file`; fewer at its end, or when the run is to stop.
 fn copy(
     shared: &Shared,
+    path: &[u8],
     file: &mut File,
     len: u64,
     buffer: &mut [u8],
@@ -167,7 +168,7 @@ fn copy(
     let mut left = len;
     while left > 0 && !shared.is_interrupted() {
         let room = usize::try_from(left).unwrap_or(buffer.len()).min(buffer.len());
-        let got = match file.read(&mut buffer[..room]) {
+        let got = match shared.read(path, file, &mut buffer[..room]) {
             Ok(got) => got,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(CopyStop::Read(error)),

@@ -2,10 +2,11 @@
 //! was told, or another name of a large file whose first name could not be used.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Seek as _, SeekFrom};
 
-use super::pipeline::Shared;
+use super::pipeline::{ReadJob, Shared};
 use super::read::{Failure, store_chunk};
+use super::read_file::expect_file;
 use crate::format::entry::ContentItem;
 use crate::repo::{RepositoryError, Worker};
 use crate::source::sparse::Region;
@@ -13,16 +14,17 @@ use crate::source::sparse::Region;
 /// Bytes read at once.
 const READ_LEN: usize = 1 << 20;
 
-/// Stores the content of `file`: its regions, and, where `to_end`, all that follows them. Returns
-/// the items and their length in bytes, which is less than that of the regions when it has shrunk.
+/// Stores the content of `file`: its regions, and, unless it only grows, all that follows them.
+/// Returns the items and their length in bytes, which is less than that of the regions when it has shrunk.
 pub(super) fn store_long(
     shared: &Shared,
     worker: &mut Worker,
+    job: &ReadJob,
     file: &mut File,
     regions: &[Region],
-    to_end: bool,
 ) -> Result<(Vec<ContentItem>, u64), Failure> {
-    let mut cutter = Cutter { shared, worker, buffer: Vec::new(), items: Vec::new(), len: 0 };
+    let (path, buffer, items) = (&job.path, Vec::new(), Vec::new());
+    let mut cutter = Cutter { shared, worker, path, buffer, items, len: 0 };
     for region in regions {
         if region.is_hole {
             cutter.hole(region.len)?;
@@ -34,7 +36,8 @@ pub(super) fn store_long(
             return Ok((cutter.items, cutter.len));
         }
     }
-    if to_end {
+    if !job.may_grow {
+        expect_file(shared, file).map_err(Failure::Read)?;
         file.seek(SeekFrom::Start(cutter.len)).map_err(Failure::Read)?;
         cutter.copy(file, u64::MAX)?;
     }
@@ -45,6 +48,7 @@ pub(super) fn store_long(
 struct Cutter<'a> {
     shared: &'a Shared,
     worker: &'a mut Worker,
+    path: &'a [u8],
     buffer: Vec<u8>,
     items: Vec<ContentItem>,
     len: u64,
@@ -58,7 +62,7 @@ impl Cutter<'_> {
             let start = self.buffer.len();
             let room = usize::try_from(left).unwrap_or(READ_LEN).min(READ_LEN);
             self.buffer.resize(start + room, 0);
-            let got = match file.read(&mut self.buffer[start..]) {
+            let got = match self.shared.read(self.path, file, &mut self.buffer[start..]) {
                 Ok(got) => got,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                     self.buffer.truncate(start);

@@ -4,6 +4,7 @@
 //! more look at session, marks and packs, confirmed snapshot. Only the last makes it exist.
 
 mod against;
+mod clock;
 mod collect;
 mod commit;
 mod doubt;
@@ -33,7 +34,6 @@ mod unsure;
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 pub use options::{
@@ -46,13 +46,12 @@ pub use told::changed_paths;
 
 use crate::event::Event;
 use crate::format::entry::Timestamp;
-use crate::format::snapshot::{RawBytes, SnapshotCounts};
+use crate::format::snapshot::RawBytes;
 use crate::ops::OpError;
-use crate::repo::{PackClass, Repository, RepositoryError, Writer};
+use crate::repo::{Repository, RepositoryError, Writer};
 use crate::source::live;
 use crate::source::scan::{Scan, ScanOptions};
 use crate::threads::{Panicked, caught, joined, start_in};
-use crate::tree::TreeTotals;
 use collect::{Collected, Collector};
 use commit::{Commit, NOTHING_COMMITTED};
 use doubt::Doubt;
@@ -60,7 +59,7 @@ use feed::Feeder;
 use increment::{Stop, continuation};
 use pipeline::{Message, Shared};
 use previous::{Earlier, Previous};
-use totals::FeedTotals;
+use totals::{FeedTotals, summarise};
 use unchanged::{RACY_NANOS, before};
 
 /// Takes a snapshot. The repository's index is loaded by this.
@@ -217,8 +216,7 @@ fn store_and_confirm(
     (earlier, doubt): (&Earlier, &Doubt),
 ) -> Result<SnapshotSummary, OpError> {
     let repository = writer.repository();
-    let shared =
-        Arc::new(Shared::new(writer, options.threads, options.rate, &options.interrupted)?);
+    let shared = Arc::new(Shared::new(writer, options)?);
     repository.observer().event(Event::Phase("reading the sources"));
     let dry_run = options.dry_run;
     let fed = std::thread::scope(|scope| {
@@ -242,8 +240,10 @@ fn store_and_confirm(
     let totals = tree.as_ref().map(|tree| tree.totals);
     let summary = summarise(&shared, writer, totals, &fed, earlier);
     let Some(tree) = tree else { return Ok(summary) };
+    shared.clock.look(None);
+    let scan_started = shared.clock.earliest(scan_started);
     commit.scan_started = scan_started;
-    let unsure = shared.unsure.take();
+    let unsure = shared.unsure.take().filter(|_| !shared.clock.was_set_back());
     commit.continuation = continuation(repository, options, earlier, unsure, &fed, scan_started);
     let summary = commit.confirm(options, writer, &tree, fed.streams, earlier, summary)?;
     if let (Some(seen), Some(_)) = (&fed.seen, &summary.snapshot) {
@@ -308,6 +308,7 @@ fn run_streams_and_walk(
             Scan::start(scan)?
         }
     };
+    shared.clock.look(Some(*scan_started));
     let _ = shared.roots.set(scan.roots());
     let _ = shared.racy_from.set(before(*scan_started, RACY_NANOS));
     let everything = scan_options(options);
@@ -355,42 +356,15 @@ fn collect(
             }
         };
     }
-    let mut on_checkpoint = |root| commit.checkpoint(root);
+    let started = commit.scan_started;
+    let mut on_checkpoint = |root| {
+        commit.scan_started = shared.clock.earliest(started);
+        commit.checkpoint(root)
+    };
     Collector::new(shared, writer, &mut on_checkpoint)?.run(messages).map(Some)
 }
 
-fn summarise(
-    shared: &Shared,
-    writer: &Writer,
-    tree: Option<TreeTotals>,
-    fed: &FeedTotals,
-    earlier: &Earlier,
-) -> SnapshotSummary {
-    let totals = writer.totals();
-    let counts = SnapshotCounts {
-        entries: tree.map_or(fed.entries, |tree| tree.entries),
-        bytes: tree.map_or(fed.bytes, |tree| tree.bytes),
-        changed_entries: fed.new + fed.modified,
-        read_bytes: match tree {
-            Some(_) => shared.read_bytes.load(Ordering::Relaxed),
-            None => fed.to_read,
-        },
-        new_bytes: totals.plain_bytes[PackClass::Content as usize],
-        stored_bytes: totals.repository_bytes,
-    };
-    SnapshotSummary {
-        snapshot: None,
-        counts,
-        new_entries: fed.new,
-        modified_entries: fed.modified,
-        unchanged_entries: fed.unchanged,
-        removed_entries: fed.removed,
-        unseen_entries: fed.unseen,
-        full_scan_because: fed.full_scan_because.clone(),
-        lost_entries: fed.lost,
-        lost_pages: fed.lost_pages,
-        excluded: fed.excluded,
-        problems: shared.problems.load(Ordering::Relaxed),
-        resumed: earlier.checkpoint.is_some(),
-    }
-}
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+#[expect(clippy::disallowed_methods, reason = "makes test data")]
+mod tests;

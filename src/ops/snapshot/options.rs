@@ -151,7 +151,8 @@ pub struct SnapshotOptions {
     pub rate: Option<u64>,
     /// zstd level.
     pub compression: i32,
-    /// Threads that read and store; as many again list folders.
+    /// Threads that read and store; as many again list folders. With 0 one thing is done after the
+    /// other.
     pub threads: usize,
     /// Set by the caller to ask for an early, orderly end.
     pub interrupted: Arc<AtomicBool>,

@@ -5,6 +5,8 @@
 //! results or the promise of results; the collector waits for each promise in turn. The channel
 //! between them is short, so that little is in memory at any time.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::ops::Range;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,10 +24,14 @@ use crate::ops::pool::pool;
 use crate::repo::{PackClass, Repository, RepositoryError, Worker, Writer};
 use crate::source::metadata::OwnerNames;
 use crate::source::open::Roots;
+use crate::source::probe::Call;
 use crate::source::{SourceError, Stat};
 use crate::threads::caught;
 use crate::tree::{LeafPage, OldContent};
 
+use super::SnapshotOptions;
+use super::clock::WalkClock;
+use super::large::LARGE;
 use super::links::Role;
 use super::rate::Rate;
 use super::unchanged::is_before;
@@ -114,23 +120,22 @@ pub(super) struct Shared {
     pub(super) problems: AtomicU64,
     pub(super) read_bytes: AtomicU64,
     rate: Option<Rate>,
+    pub(super) clock: WalkClock,
     pub(super) interrupted: Arc<AtomicBool>,
     /// The collector has failed: whatever still runs for it need not go on.
     given_up: AtomicBool,
     contexts: Vec<Mutex<Context>>,
-    pool: rayon::ThreadPool,
+    /// Nothing where each task runs on the thread that wants it done.
+    pool: Option<rayon::ThreadPool>,
 }
 
 impl Shared {
-    pub(super) fn new(
-        writer: &Writer,
-        threads: usize,
-        rate: Option<u64>,
-        interrupted: &Arc<AtomicBool>,
-    ) -> Result<Self, RepositoryError> {
+    pub(super) fn new(writer: &Writer, options: &SnapshotOptions) -> Result<Self, RepositoryError> {
+        let threads = options.threads;
         let repository = Arc::clone(writer.repository());
-        let pool = pool(threads)?;
-        let threads = pool.current_num_threads();
+        // Without threads each task runs on the thread that wants it done.
+        let pool = (threads > 0).then(|| pool(threads)).transpose()?;
+        let threads = pool.as_ref().map_or(1, |pool| pool.current_num_threads());
         let contexts = (0..threads).map(|_| {
             Ok(Mutex::new(Context {
                 worker: writer.worker(PackClass::Content)?,
@@ -149,9 +154,10 @@ impl Shared {
             streams: Chunker::new(sizes.streams, &gear),
             problems: AtomicU64::new(0),
             read_bytes: AtomicU64::new(0),
-            rate: rate.map(Rate::new),
-            interrupted: Arc::clone(interrupted),
+            rate: options.rate.map(Rate::new),
+            interrupted: Arc::clone(&options.interrupted),
             given_up: AtomicBool::new(false),
+            clock: WalkClock::new(options.clock),
             contexts: contexts.collect::<Result<_, RepositoryError>>()?,
             pool,
             repository,
@@ -171,6 +177,24 @@ impl Shared {
         4 * self.contexts.len() + 2
     }
 
+    /// Whether one thing is done after the other.
+    pub(super) fn is_sequential(&self) -> bool {
+        self.pool.is_none()
+    }
+
+    /// The length in bytes above which a file is read in slabs.
+    pub(super) fn large(&self) -> u64 {
+        self.roots().probe.sizes(LARGE, 0).0
+    }
+
+    /// Reads bytes of a file of the source.
+    pub(super) fn read(&self, path: &[u8], file: &mut File, into: &mut [u8]) -> io::Result<usize> {
+        let probe = &self.roots().probe;
+        probe.before(Call::Read, path)?;
+        let room = probe.room(into.len());
+        file.read(&mut into[..room])
+    }
+
     /// Runs `task` on a worker thread with that thread's context.
     pub(super) fn spawn<T: Send + 'static>(
         self: &Arc<Self>,
@@ -178,8 +202,9 @@ impl Shared {
     ) -> Promise<T> {
         let (sender, promise): (SyncSender<_>, _) = sync_channel(1);
         let shared = Arc::clone(self);
-        self.pool.spawn(move || {
-            let number = rayon::current_thread_index().unwrap_or(0);
+        let run = move || {
+            let last = shared.contexts.len() - 1;
+            let number = rayon::current_thread_index().unwrap_or(0).min(last);
             let mut context =
                 shared.contexts[number].lock().unwrap_or_else(PoisonError::into_inner);
             // A panic beyond this would end the process at once.
@@ -189,7 +214,11 @@ impl Shared {
             }
             // Nobody may be waiting any more: the collector failed and is gone.
             let _ = sender.send(result);
-        });
+        };
+        match &self.pool {
+            Some(pool) => pool.spawn(run),
+            None => run(),
+        }
         promise
     }
 
@@ -240,17 +269,26 @@ impl Shared {
         self.roots().stat_of(handle.as_fd()).ok()
     }
 
-    /// What has come in the place of an item of which only `error` was to be had; nothing when that
-    /// is the same item, or a directory, which was not listed.
+    /// What has come in the place of an item that could not be read, so that it can be read as what
+    /// it is then.
+    ///
+    /// # Errors
+    /// When it is the same item, with `error`. When it is a directory, which was not listed, the
+    /// item is gone.
     pub(super) fn replacement(
         &self,
         path: &[u8],
         before: &Stat,
-        error: &SourceError,
-    ) -> Option<Stat> {
-        let is_stale = error.source.kind() == std::io::ErrorKind::StaleNetworkFileHandle;
-        self.look_again(path)
-            .filter(|now| now.kind != EntryKind::Directory && (is_stale || now.kind != before.kind))
+        error: SourceError,
+    ) -> Result<Stat, SourceError> {
+        let is_stale = error.source.kind() == io::ErrorKind::StaleNetworkFileHandle;
+        match self.look_again(path) {
+            Some(now) if now.kind == EntryKind::Directory && now.kind != before.kind => {
+                Err(SourceError::at(path, "find", io::Error::from(io::ErrorKind::NotFound)))
+            }
+            Some(now) if is_stale || now.kind != before.kind => Ok(now),
+            _ => Err(error),
+        }
     }
 
     /// Reports a source error; what has vanished is only noted.

@@ -46,12 +46,18 @@ pub(super) fn read_item(
                 continue;
             }
             Err(Failure::Repository(error)) => return Err(error),
+            Err(Failure::Interrupted) => break,
             Err(Failure::Read(error)) => source_error(&job.path, "read", error),
             Err(Failure::Source(error)) => error,
         };
-        match shared.replacement(&job.path, &job.stat, &error).filter(|_| attempt < ATTEMPTS) {
-            Some(stat) => (job.stat, job.role) = (stat, Role::Alone),
-            None => {
+        match shared.replacement(&job.path, &job.stat, error) {
+            Ok(stat) if attempt < ATTEMPTS => (job.stat, job.role) = (stat, Role::Alone),
+            Ok(_) => {
+                let what = "it was replaced by another kind of item again and again".to_owned();
+                shared.problem(&job.path, what);
+                break;
+            }
+            Err(error) => {
                 shared.source_problem(&job.path, &error);
                 break;
             }
@@ -93,6 +99,8 @@ pub(super) enum Failure {
     Source(SourceError),
     /// It cannot be read.
     Read(io::Error),
+    /// The run is to stop.
+    Interrupted,
     /// What was read cannot be stored.
     Repository(RepositoryError),
 }

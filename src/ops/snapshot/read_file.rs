@@ -1,11 +1,10 @@
 //! Reading a file of the source to its end, between two looks at it.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
-use super::large::LARGE;
 use super::long::store_long;
 use super::pipeline::{Context, ReadJob, Shared};
 use super::read::Failure;
@@ -13,6 +12,7 @@ use super::settled::Fingerprint;
 use crate::crypto::ChunkKind;
 use crate::format::entry::{ContentItem, EntryKind, Xattr};
 use crate::source::metadata::read_file_xattrs;
+use crate::source::probe::Call;
 use crate::source::sparse::{Region, data_regions};
 use crate::source::{SourceError, Stat};
 
@@ -62,11 +62,12 @@ pub(super) fn open_and_read(
 ) -> Result<FileRead, Failure> {
     let mut file = File::from(shared.roots().open_file(&job.path)?);
     let mut regions = regions_of(&file, stat).map_err(Failure::Read)?;
-    let buffered = stat.size <= LARGE
-        && read_regions(&mut file, &mut context.buffer, &mut regions, stat)
+    let buffered = stat.size <= shared.large()
+        && read_regions(shared, &job.path, &mut file, &mut context.buffer, &mut regions, stat)
             .map_err(Failure::Read)?
         && (job.may_grow || total(&regions) < stat.size || {
-            let more = read_beyond(shared, &mut file, &mut context.buffer, &mut regions, stat);
+            let buffer = &mut context.buffer;
+            let more = read_beyond(shared, &job.path, &mut file, buffer, &mut regions, stat);
             more.map_err(Failure::Read)?
         });
     let (data, len) = if buffered {
@@ -75,10 +76,14 @@ pub(super) fn open_and_read(
     } else {
         let regions = regions_of(&file, stat).map_err(Failure::Read)?;
         let worker = &mut context.worker;
-        let (items, len) = store_long(shared, worker, &mut file, &regions, !job.may_grow)?;
+        let (items, len) = store_long(shared, worker, job, &mut file, &regions)?;
+        if shared.is_interrupted() {
+            return Err(Failure::Interrupted);
+        }
         (Data::Stored(items), len)
     };
     // Before the last look, which tells whether they changed meanwhile.
+    shared.roots().probe.before(Call::Xattrs, &job.path).map_err(|e| Failure::Read(e.into()))?;
     let (xattrs, problems) = read_file_xattrs(file.as_fd(), &job.path);
     let after = shared.roots().stat_of(file.as_fd()).map_err(Failure::Read)?;
     Ok(FileRead { data, len, xattrs, problems, after })
@@ -94,6 +99,8 @@ pub(super) fn regions_of(file: &File, stat: &Stat) -> io::Result<Vec<Region>> {
 
 /// Reads the regions into `buffer`. They are shorter than before when the file has shrunk.
 fn read_regions(
+    shared: &Shared,
+    path: &[u8],
     file: &mut File,
     buffer: &mut Vec<u8>,
     regions: &mut Vec<Region>,
@@ -108,7 +115,7 @@ fn read_regions(
         if region.offset != buffer.len() as u64 || stat.may_have_holes() {
             file.seek(SeekFrom::Start(region.offset))?;
         }
-        let got = read_up_to(file, buffer, region.len)?;
+        let got = read_up_to(shared, path, file, buffer, region.len)?;
         if got < region.len {
             region.len = got;
             regions.truncate(at + 1);
@@ -123,6 +130,7 @@ fn read_regions(
 /// file system tells no lengths. False when that is too much for `buffer`.
 fn read_beyond(
     shared: &Shared,
+    path: &[u8],
     file: &mut File,
     buffer: &mut Vec<u8>,
     regions: &mut Vec<Region>,
@@ -133,12 +141,10 @@ fn read_beyond(
     }
     let start = buffer.len();
     let mut step = BEYOND;
-    while read_up_to(file, buffer, step)? == step {
-        // Another kind of item may have come in its place, and a device may have no end.
-        if buffer.len() as u64 > LARGE
-            || shared.roots().stat_of(file.as_fd())?.kind != EntryKind::File
-        {
-            return Ok(buffer.len() as u64 <= LARGE);
+    while read_up_to(shared, path, file, buffer, step)? == step {
+        expect_file(shared, file)?;
+        if buffer.len() as u64 > shared.large() {
+            return Ok(false);
         }
         step = READ_LEN;
     }
@@ -151,14 +157,28 @@ fn read_beyond(
     Ok(true)
 }
 
+/// Fails where another kind of item has come in the place of the file: a device may have no end.
+pub(super) fn expect_file(shared: &Shared, file: &File) -> io::Result<()> {
+    match shared.roots().stat_of(file.as_fd())?.kind {
+        EntryKind::File => Ok(()),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
 /// Appends up to `len` bytes of `file` to `buffer`; fewer only at the end of the file.
-fn read_up_to(file: &mut File, buffer: &mut Vec<u8>, len: u64) -> io::Result<u64> {
+fn read_up_to(
+    shared: &Shared,
+    path: &[u8],
+    file: &mut File,
+    buffer: &mut Vec<u8>,
+    len: u64,
+) -> io::Result<u64> {
     let start = buffer.len();
     let end = start + usize::try_from(len).map_err(io::Error::other)?;
     buffer.resize(end, 0);
     let mut at = start;
     while at < end {
-        match file.read(&mut buffer[at..end]) {
+        match shared.read(path, file, &mut buffer[at..end]) {
             Ok(0) => break,
             Ok(got) => at += got,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -1,7 +1,14 @@
 //! What a snapshot's walk comes to.
 
+use std::sync::atomic::Ordering;
+
+use super::SnapshotSummary;
 use super::increment::SeenFolders;
-use crate::format::snapshot::{RawBytes, Snapshot, StreamRecord};
+use super::pipeline::Shared;
+use super::previous::Earlier;
+use crate::format::snapshot::{RawBytes, Snapshot, SnapshotCounts, StreamRecord};
+use crate::repo::{PackClass, Writer};
+use crate::tree::TreeTotals;
 
 /// What the feeder counted.
 #[derive(Debug, Clone, Default)]
@@ -39,5 +46,42 @@ pub(super) fn count_streams(totals: &mut FeedTotals, parent: Option<&Snapshot>, 
     if !dry_run {
         totals.new = totals.new.saturating_sub(again);
         totals.modified += again;
+    }
+}
+
+/// What came of a snapshot, or would come of it.
+pub(super) fn summarise(
+    shared: &Shared,
+    writer: &Writer,
+    tree: Option<TreeTotals>,
+    fed: &FeedTotals,
+    earlier: &Earlier,
+) -> SnapshotSummary {
+    let totals = writer.totals();
+    let counts = SnapshotCounts {
+        entries: tree.map_or(fed.entries, |tree| tree.entries),
+        bytes: tree.map_or(fed.bytes, |tree| tree.bytes),
+        changed_entries: fed.new + fed.modified,
+        read_bytes: match tree {
+            Some(_) => shared.read_bytes.load(Ordering::Relaxed),
+            None => fed.to_read,
+        },
+        new_bytes: totals.plain_bytes[PackClass::Content as usize],
+        stored_bytes: totals.repository_bytes,
+    };
+    SnapshotSummary {
+        snapshot: None,
+        counts,
+        new_entries: fed.new,
+        modified_entries: fed.modified,
+        unchanged_entries: fed.unchanged,
+        removed_entries: fed.removed,
+        unseen_entries: fed.unseen,
+        full_scan_because: fed.full_scan_because.clone(),
+        lost_entries: fed.lost,
+        lost_pages: fed.lost_pages,
+        excluded: fed.excluded,
+        problems: shared.problems.load(Ordering::Relaxed),
+        resumed: earlier.checkpoint.is_some(),
     }
 }
