@@ -14,6 +14,19 @@ fn in_own_mounts(sandbox: &Sandbox, script: &str) -> Option<super::support::Outp
 }
 
 #[test]
+fn a_limit_on_the_size_of_files_is_an_error_that_is_told() {
+    let sandbox = Sandbox::with_repository();
+    sandbox.write("src/noise", crate::small::noise(3_000_000, 7));
+    let limited = |command: &str| sandbox.shell(&format!("ulimit -f 1000; {command}")).run();
+    limited("$GABION snapshot src --quiet").code(1).says("File too large");
+    let listed = sandbox.gabion(["snapshots", "--json"]).run().success();
+    assert_eq!(listed.stdout(), "");
+    sandbox.gabion(["snapshot", "src", "--quiet"]).run().success();
+    limited("$GABION restore latest --target out --quiet").code(1).says("File too large");
+    sandbox.gabion(["check", "--read-data"]).run().success();
+}
+
+#[test]
 fn a_full_disk_is_an_error_with_a_hint_and_no_snapshot() {
     let sandbox = Sandbox::new();
     let mut state = 1_u32;

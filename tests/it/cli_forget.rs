@@ -290,7 +290,9 @@ fn a_repository_that_cannot_be_written_to_says_so() {
         ("pin latest".to_owned(), "cannot create sessions/"),
     ] {
         let done = sandbox.shell(&format!("{power} $GABION {command}")).run().code(1);
-        done.says(object).says("Permission denied").says("hint: who owns the repository");
+        done.says(object)
+            .says("Permission denied")
+            .says("hint: run the command as the user who owns the repository");
         assert_eq!((done.stdout(), done.stderr().lines().count()), ("", 2), "{}", done.stderr());
     }
     forbid(0o700);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::aftermath::report;
 use super::small::{Random, noise};
-use super::support::{Run, Sandbox};
+use super::support::{Run, Sandbox, private_mounts};
 
 /// A sandbox with three snapshots of a source that changed in between: of the first much is needed
 /// by nobody else.
@@ -97,7 +97,7 @@ fn a_policy_forgets_and_frees_in_one_go() {
 
 #[test]
 fn a_full_disk_is_no_reason_not_to_prune() {
-    if !rustix::process::geteuid().is_root() {
+    if !private_mounts() {
         eprintln!("not run: only the superuser can mount a small disk");
         return;
     }

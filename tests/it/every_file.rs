@@ -12,7 +12,7 @@ use gabion::storage::{LocalStorage, MemoryStorage, ObjectKind, ObjectName, Stora
 
 use crate::small::{copy, files, key_file, noise, open, options, problems, take};
 use crate::specimen::checked;
-use crate::support::Sandbox;
+use crate::support::{Sandbox, private_mounts};
 
 /// A repository with two snapshots in which nobody is at work.
 fn at_rest() -> MemoryStorage {
@@ -136,7 +136,7 @@ fn a_run_that_failed_leaves_nothing_for_a_check_to_find() {
 /// Others have filled the disk: then the session stays, which explains what is in no segment.
 #[test]
 fn a_run_that_failed_and_could_not_list_its_packs_leaves_nothing_for_a_check_to_find() {
-    if !rustix::process::geteuid().is_root() {
+    if !private_mounts() {
         eprintln!("not run: only the superuser can mount a small disk");
         return;
     }

@@ -23,7 +23,7 @@ use gabion::repo::Unlock;
 
 use super::aftermath::{self, Aftermath, Promised, Tree, not_run, report, scale, scratch};
 use super::small::Random;
-use super::support::Sandbox;
+use super::support::{Sandbox, private_mounts};
 
 /// Mounted file systems in image files; gone with the value.
 struct Disks {
@@ -217,7 +217,7 @@ fn cuts(kind: &Kind, wanted: usize) {
     let sandbox = Sandbox::new();
     let mut disks = Disks { mounted: Vec::new() };
     let host = ["mkfs.xfs", "-q", "-f", "-m", "reflink=1"];
-    let ready = rustix::process::geteuid().is_root()
+    let ready = private_mounts()
         && image(&sandbox.path("image"), 1024, &host)
         && disks.mount(&sandbox.path("image"), &sandbox.path("host"), "")
         && image(&sandbox.path("host/disk"), kind.megabytes, kind.make)

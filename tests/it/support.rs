@@ -98,6 +98,22 @@ impl Sandbox {
     }
 }
 
+/// Gives the calling test a mount namespace of its own, which the programs that it starts share:
+/// nothing that is mounted from now on can be busy because of another test, or stays mounted when
+/// the test fails or is killed. `false` where this process may not do that.
+pub(crate) fn private_mounts() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use nix::mount::{MsFlags, mount};
+        let none = None::<&str>;
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).is_ok()
+            && mount(none, "/", none, private, none).is_ok()
+    }
+    #[cfg(not(target_os = "linux"))]
+    false
+}
+
 /// A program that is about to run.
 pub(crate) struct Run {
     command: Command,

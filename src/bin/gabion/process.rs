@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::errors::{Exit, Failure};
 
@@ -23,6 +23,9 @@ pub(crate) fn prepare() {
     if files.current.is_some_and(|now| now < wanted) {
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..files });
     }
+    // A file that reaches the limit on its size (`ulimit -f`) is a write that fails with a reason.
+    // The signal would end the program without a word; programs that are started still get it.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     give_memory_back();
 }

@@ -13,6 +13,7 @@ use gabion::storage::{LocalStorage, ObjectKind, ObjectName, Storage as _, Storag
 use tempfile::TempDir;
 
 use super::local_only::{files, new_repository, snapshot};
+use crate::support::private_mounts;
 
 fn make_older(path: &Path, by: Duration) {
     let time = fs::metadata(path).unwrap().modified().unwrap() - by;
@@ -125,6 +126,9 @@ pub(super) struct SmallDisk {
 impl SmallDisk {
     /// `None` where mounting is not allowed.
     pub(super) fn mount() -> Option<Self> {
+        if !private_mounts() {
+            return None;
+        }
         let disk = Self { folder: tempfile::tempdir().unwrap() };
         disk.run(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).then_some(disk)
     }
