@@ -139,6 +139,8 @@ fn options(wish: Wish, root: ChunkId, target: PathBuf) -> RestoreOptions {
         exclude: Patterns::default(),
         overwrite: wish.overwrite,
         delete: wish.delete,
+        delete_excluded: wish.delete,
+        protected: Vec::new(),
         dry_run: wish.dry_run,
         verify: wish.verify,
         policy: MetadataPolicy {

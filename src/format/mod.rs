@@ -4,6 +4,7 @@
 pub mod config;
 pub mod entry;
 pub mod key_slot;
+pub mod left_out;
 pub mod moment;
 pub mod pack;
 pub mod page;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::DecodeError;
+use super::left_out::ExcludeRecord;
 pub use super::moment::{Moment, Window};
 use crate::id::{ChunkId, PackId, SessionId, SnapshotId};
 
@@ -187,6 +188,10 @@ pub struct Snapshot {
     /// everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continuation: Option<Continuation>,
+    /// The rules by which files were left out. Nothing when that is not known: an older gabion took
+    /// the snapshot, or the rules are too long for a record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excludes: Option<ExcludeRecord>,
     /// Counts.
     pub counts: SnapshotCounts,
     /// Version of the program that took it.
@@ -247,6 +252,7 @@ impl Snapshot {
             mirrored: false,
             window: None,
             continuation: None,
+            excludes: None,
             counts: SnapshotCounts::default(),
             program: String::new(),
         }
@@ -408,6 +414,10 @@ mod tests {
                 share: 31,
                 verified_to: Some(RawBytes(b"a/c".to_vec())),
                 full_scan: Some(Moment { seconds: 4, nanos: 0 }),
+            }),
+            excludes: Some(ExcludeRecord {
+                patterns: vec![RawBytes(b"*.tmp".to_vec())],
+                ..ExcludeRecord::default()
             }),
             counts: SnapshotCounts::default(),
             program: "0.1.0".into(),

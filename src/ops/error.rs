@@ -22,6 +22,9 @@ pub enum OpError {
     /// The target of a restore is not empty, and nothing was said about what is in it.
     #[error("{} is not empty", .0.display())]
     TargetNotEmpty(PathBuf),
+    /// It cannot be known what a restore must not delete.
+    #[error("cannot delete what the snapshot does not have: {0}")]
+    CannotDelete(String),
     /// A stream failed.
     #[error(transparent)]
     Stream(StreamFailure),

@@ -125,10 +125,6 @@ impl ExcludesBuilder {
     /// # Errors
     /// Names the first invalid pattern with its file and line, or the unreadable file.
     pub fn build(self) -> Result<Excludes, ExcludeError> {
-        let failed = |error| ExcludeError::Pattern { error, origin: None };
-        let strong: Result<Vec<_>, _> =
-            self.patterns.iter().map(|text| Pattern::of_text(text.as_bytes())).collect();
-        let strong = strong.map_err(failed)?;
         let mut weak = Vec::new();
         for path in &self.pattern_files {
             let failed = |source| ExcludeError::File { path: path.clone(), source };
@@ -140,6 +136,12 @@ impl ExcludesBuilder {
                 weak.extend(Pattern::of_line(line).map_err(failed)?);
             }
         }
+        self.with_weak(weak)
+    }
+
+    /// The rules with the patterns `weak` in place of pattern files.
+    pub(super) fn with_weak(self, weak: Vec<Pattern>) -> Result<Excludes, ExcludeError> {
+        let strong = patterns(self.patterns.iter().map(|text| text.as_bytes()))?;
         for patterns in [&strong, &weak] {
             PatternSet::new(patterns, false).map_err(ExcludeError::TooMany)?;
         }
@@ -159,6 +161,14 @@ impl ExcludesBuilder {
             window: self.window,
         })))
     }
+}
+
+/// Patterns that stand alone.
+pub(super) fn patterns<'t>(
+    texts: impl Iterator<Item = &'t [u8]>,
+) -> Result<Vec<Pattern>, ExcludeError> {
+    let failed = |error| ExcludeError::Pattern { error, origin: None };
+    texts.map(|text| Pattern::of_text(text).map_err(failed)).collect()
 }
 
 /// The lines with their numbers from 1, a byte order mark skipped.

@@ -17,6 +17,7 @@ pub mod pattern;
 pub(crate) mod plan;
 pub mod portable;
 pub(crate) mod probe;
+mod rules_kept;
 mod rules_seen;
 pub mod scan;
 pub mod sparse;

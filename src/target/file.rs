@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use rustix::fd::AsFd as _;
 use rustix::fs::{AtFlags, Mode, OFlags, fstat, ftruncate, openat, statat, unlinkat};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::retry_on_intr;
 
 use super::apply::{Applied, Before, MetadataPolicy, apply};
 use super::existing::kind_of;
 use super::node::{Node, open_to_read};
 use super::owner::OwnerNumbers;
 use super::resolve::Parent;
-use super::{TargetError, TargetFolder};
+use super::{Put, TargetError, TargetFolder};
 use crate::format::entry::{EntryKind, Metadata};
 
 const WRITE: &str = "write";
@@ -25,8 +25,9 @@ const READ: &str = "read";
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 
 impl TargetFolder {
-    /// Writes a whole file with its metadata. With `replace`, whatever is at `path` and is no
-    /// folder is unlinked first (never overwritten: other hard links to it keep their content).
+    /// Writes a whole file with its metadata. With `replace`, the file takes the place of what is
+    /// at `path` when it is complete, unless that is a directory. Other hard links to what was
+    /// there keep their content.
     ///
     /// # Errors
     /// [`Exists`](super::TargetErrorKind::Exists) when something is there that is not to be, or
@@ -39,8 +40,12 @@ impl TargetFolder {
         policy: &MetadataPolicy,
         replace: bool,
     ) -> Result<Applied, TargetError> {
+        if replace {
+            let write = |at: &[u8]| self.write_small(at, meta, bytes, policy, false);
+            return self.put(path, Put::Replace, write);
+        }
         self.within(path, WRITE, |parent, name| {
-            let mut file = create(parent, name, replace)?;
+            let mut file = create(parent, name)?;
             let filled = file.write_all(bytes).and_then(|()| {
                 let applied = apply_to(&file, before(parent), meta, policy, &self.owners)?;
                 close(file)?;
@@ -54,18 +59,13 @@ impl TargetFolder {
     }
 
     /// Makes a file of `size` bytes, all of them holes, to be filled by
-    /// [`TargetFile::write_at`]. `replace` as in [`Self::write_small`].
+    /// [`TargetFile::write_at`].
     ///
     /// # Errors
     /// As [`Self::write_small`]; also when the file system cannot hold files of that size.
-    pub fn begin_file(
-        &self,
-        path: &[u8],
-        size: u64,
-        replace: bool,
-    ) -> Result<TargetFile, TargetError> {
+    pub fn begin_file(&self, path: &[u8], size: u64) -> Result<TargetFile, TargetError> {
         let (file, before) = self.within(path, WRITE, |parent, name| {
-            let file = create(parent, name, replace)?;
+            let file = create(parent, name)?;
             if let Err(error) = ftruncate(&file, size) {
                 unlinkat(parent, name, AtFlags::empty()).ok();
                 return Err(error.into());
@@ -138,19 +138,9 @@ fn before(parent: &Parent) -> Before {
 
 /// A new file. O_EXCL makes sure of that: what exists is never opened, let alone truncated, and a
 /// link at this name is not followed.
-fn create(parent: &Parent, name: &[u8], replace: bool) -> io::Result<File> {
+fn create(parent: &Parent, name: &[u8]) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = || retry_on_intr(|| openat(parent, name, flags, FILE_MODE)).map(File::from);
-    match open() {
-        Err(Errno::EXIST) if replace => {}
-        opened => return Ok(opened?),
-    }
-    match unlinkat(parent, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(open()?),
-        // A folder is there.
-        Err(Errno::ISDIR) => Err(Errno::EXIST.into()),
-        Err(error) => Err(error.into()),
-    }
+    Ok(retry_on_intr(|| openat(parent, name, flags, FILE_MODE)).map(File::from)?)
 }
 
 fn apply_to(

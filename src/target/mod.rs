@@ -17,9 +17,11 @@ mod file;
 mod list;
 mod node;
 mod owner;
+mod places;
 mod remove;
 mod resolve;
 mod special;
+mod staged;
 
 use std::ffi::OsStr;
 use std::fs::DirBuilder;
@@ -39,6 +41,8 @@ pub use error::{TargetError, TargetErrorKind};
 pub use existing::Existing;
 pub use file::TargetFile;
 pub use owner::OwnerPolicy;
+pub use places::{FileId, Mount, identities};
+pub use staged::Put;
 
 use crate::format::entry::{EntryKind, Metadata};
 use crate::format::path;
@@ -47,6 +51,7 @@ use existing::{kind_at_target, kind_of, mode_of};
 use node::{Node, pin, with_node};
 use owner::OwnerNumbers;
 use resolve::{Parent, Resolver};
+use staged::Staging;
 
 /// Nobody but the maker sees what is not finished.
 const FOLDER_MODE: Mode = Mode::RWXU;
@@ -58,6 +63,7 @@ pub struct TargetFolder {
     place: PathBuf,
     resolver: Resolver,
     owners: Arc<OwnerNumbers>,
+    staging: Staging,
 }
 
 impl TargetFolder {
@@ -89,7 +95,7 @@ impl TargetFolder {
     }
 
     fn at_handle(place: PathBuf, resolver: Resolver) -> Self {
-        Self { place, resolver, owners: Arc::default() }
+        Self { place, resolver, owners: Arc::default(), staging: Staging::default() }
     }
 
     /// Where it was when it was opened, without links.
@@ -239,6 +245,10 @@ impl TargetFolder {
     }
 
     /// `path` with the target in front, for messages only.
+    pub fn path_of(&self, path: &[u8]) -> PathBuf {
+        self.full(path)
+    }
+
     fn full(&self, path: &[u8]) -> PathBuf {
         // Joined by hand: a path that begins with a slash would replace the target.
         let mut full = self.place.clone().into_os_string();

@@ -166,6 +166,7 @@ fn records() {
         problems: 1,
         window: None,
         continuation: None,
+        excludes: None,
         mirrored: false,
         counts: SnapshotCounts { entries: 1, bytes: 2, ..SnapshotCounts::default() },
         program: "0.1.0".into(),

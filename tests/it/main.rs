@@ -47,6 +47,7 @@ mod read_ops;
 mod repair;
 mod repair_parity;
 mod repository;
+mod restore_delete;
 mod restore_op;
 mod simulation;
 mod small;

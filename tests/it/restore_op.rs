@@ -191,6 +191,8 @@ pub(crate) fn options(snapshot: &Snapshot, target: &Path) -> RestoreOptions {
         exclude: Patterns::default(),
         overwrite: None,
         delete: false,
+        delete_excluded: false,
+        protected: Vec::new(),
         dry_run: false,
         verify: true,
         policy: MetadataPolicy::default(),
@@ -343,8 +345,12 @@ fn a_new_or_empty_target_gets_the_metadata_of_the_folder_that_it_stands_for() {
     assert_eq!(restored("forced", &|options| options.overwrite = Some(Overwrite::Always)), []);
     std::fs::create_dir(folder.path().join("used")).unwrap();
     write(folder.path().join("used/mine"), b"");
-    let used = restored("used", &|options| options.overwrite = Some(Overwrite::Always));
-    assert!(used.contains(&gabion::target::Difference::Mode), "{used:?}");
+    let used = |overwrite| restored("used", &|options| options.overwrite = Some(overwrite));
+    for overwrite in [Overwrite::Never, Overwrite::IfNewer] {
+        let found = used(overwrite);
+        assert!(found.contains(&gabion::target::Difference::Mode), "{found:?}");
+    }
+    assert_eq!(used(Overwrite::IfChanged), []);
     std::fs::create_dir(folder.path().join("whole")).unwrap();
     let whole = restored("whole", &|options| (options.path, options.verify) = (None, false));
     assert!(whole.contains(&gabion::target::Difference::Mode), "{whole:?}");

@@ -132,7 +132,7 @@ fn what_exists_is_kept_unless_it_is_to_be_replaced() {
     fs::hard_link(place.path("f"), place.path("other name")).unwrap();
     let error = write(&place.target, b"f", b"new").unwrap_err();
     assert_eq!(error.kind, TargetErrorKind::Exists);
-    assert_eq!(place.target.begin_file(b"f", 3, false).unwrap_err().kind, TargetErrorKind::Exists);
+    assert_eq!(place.target.begin_file(b"f", 3).unwrap_err().kind, TargetErrorKind::Exists);
     assert_eq!(fs::read(place.path("f")).unwrap(), b"old");
 
     let applied = place.target.write_small(b"f", &file_meta(b"new"), b"new", &NUMBERS, true);
@@ -151,7 +151,7 @@ fn what_exists_is_kept_unless_it_is_to_be_replaced() {
 fn large_files_are_filled_in_any_order_and_stay_sparse() {
     let place = Place::new();
     let size = 1 << 30;
-    let file = place.target.begin_file(b"large", size, false).unwrap();
+    let file = place.target.begin_file(b"large", size).unwrap();
     assert_eq!(fs::metadata(place.path("large")).unwrap().permissions().mode() & 0o7777, 0o600);
     std::thread::scope(|scope| {
         scope.spawn(|| file.write_at(size - 4, b"last").unwrap());
@@ -173,7 +173,7 @@ fn large_files_are_filled_in_any_order_and_stay_sparse() {
     std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 500_000_000).unwrap();
     assert_eq!(&bytes, b"middle\0\0");
 
-    assert!(place.target.begin_file(b"impossible", u64::MAX, false).is_err());
+    assert!(place.target.begin_file(b"impossible", u64::MAX).is_err());
     assert_eq!(place.target.existing(b"impossible").unwrap(), None);
 }
 

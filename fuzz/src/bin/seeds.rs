@@ -320,6 +320,7 @@ fn records() {
         problems: 1,
         window: None,
         continuation: None,
+        excludes: None,
         mirrored: false,
         counts: SnapshotCounts::default(),
         program: "gabion 0.1.0".to_owned(),

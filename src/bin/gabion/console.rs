@@ -2,7 +2,9 @@
 //! (see `output`); everything that is said beside it goes here.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gabion::event::{Event, Observer, Problem};
 use gabion::format::path::{harmless, printable};
@@ -18,6 +20,8 @@ pub(crate) struct Console {
     terminal: bool,
     /// Problems are lines of JSON on standard output, because a program reads that.
     json_problems: bool,
+    /// What a dry run would delete is listed.
+    lists_deletions: AtomicBool,
     progress: Option<Mutex<Progress>>,
 }
 
@@ -39,6 +43,12 @@ struct ProblemLine<'a> {
     message: &'a str,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case", tag = "type", rename = "delete")]
+struct DeletionLine {
+    path: PathText,
+}
+
 impl Console {
     /// A console on this process's standard error.
     pub(crate) fn new(how: Verbosity) -> Self {
@@ -48,8 +58,23 @@ impl Console {
             quiet: how.quiet,
             terminal,
             json_problems: how.json,
+            lists_deletions: AtomicBool::new(false),
             progress: bar.then(|| Mutex::new(Progress::new())),
         }
+    }
+
+    /// From here on, what a dry run would delete is listed on standard output.
+    pub(crate) fn list_deletions(&self) {
+        self.lists_deletions.store(!self.quiet, Ordering::Relaxed);
+    }
+
+    fn deletion(&self, path: &Path) {
+        let path = PathText::of_path(path);
+        // Without a reader of the list there is still the number of deletions.
+        let _ = match self.json_problems {
+            true => crate::output::one_json(&DeletionLine { path }),
+            false => crate::output::one_line(format!("delete {}", path.printable())),
+        };
     }
 
     /// Whether standard error is a terminal.
@@ -119,6 +144,12 @@ impl Observer for Console {
             Event::CommandOutput { stream, line } if self.terminal && !self.quiet => {
                 let (stream, line) = (printable(stream.as_bytes()), harmless(line.as_bytes()));
                 self.line(&format!("{stream}: {line}"));
+            }
+            Event::Planned { action: "delete", path }
+                if self.lists_deletions.load(Ordering::Relaxed) =>
+            {
+                self.with_progress(|progress| progress.clear());
+                self.deletion(&path);
             }
             event => self.with_progress(|progress| progress.take(&event)),
         }

@@ -245,6 +245,13 @@ impl From<OpError> for Failure {
                 Exit::Failed,
                 Some("name an empty or new folder, or say with --overwrite what happens to it"),
             ),
+            OpError::CannotDelete(_) => (
+                Exit::Failed,
+                Some(
+                    "leave --delete out, or use --delete-excluded to delete also what the \
+                     snapshot left out",
+                ),
+            ),
             OpError::Output(error) => return Self::output(error),
             OpError::UnknownSnapshot(_) => {
                 (Exit::Failed, Some("`gabion snapshots` shows the snapshots"))

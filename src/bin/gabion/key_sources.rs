@@ -76,6 +76,14 @@ impl KeySource {
         Ok(set.pop().map(|(_, source)| source))
     }
 
+    /// The file that holds the secret, if one does.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::PassphraseFile(path) | Self::KeyFile(path) => Some(path),
+            Self::Passphrase(_) | Self::PassphraseCommand(_) => None,
+        }
+    }
+
     /// Gets the secret.
     pub(crate) fn get(&self, console: &Console) -> Result<Unlock, Failure> {
         match self {

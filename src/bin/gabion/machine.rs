@@ -132,7 +132,8 @@ pub(crate) fn cache_folder(chosen: Option<&Path>, console: &Console) -> Option<P
     Some(folder)
 }
 
-fn default_cache_folder() -> Option<PathBuf> {
+/// Where derived data is kept if nothing else is said.
+pub(crate) fn default_cache_folder() -> Option<PathBuf> {
     let absolute = |path: OsString| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
     let base = variable("XDG_CACHE_HOME").and_then(absolute);
     Some(base.or_else(|| Some(home()?.join(".cache")))?.join("gabion"))

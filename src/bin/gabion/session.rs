@@ -221,6 +221,19 @@ impl Session {
         machine::cache_folder(chosen, &self.console)
     }
 
+    /// What is gabion's own on this machine and must outlive every restore: the repository, cache,
+    /// state, configuration, and the file that opens the repository. Some of it may not exist.
+    pub(crate) fn own_paths(&self) -> Result<Vec<PathBuf>, Failure> {
+        let repository = self.place()?.folder().map(Path::to_path_buf);
+        let key = self.key_source()?.and_then(|source| source.file().map(Path::to_path_buf));
+        let cache = [self.cache_folder(), machine::default_cache_folder()];
+        let state =
+            [machine::state_folder(), machine::variable("GABION_STATE_DIR").map(Into::into)];
+        let configuration = self.configuration_file().map(Path::to_path_buf);
+        let own = [repository, key, configuration].into_iter().chain(cache).chain(state).flatten();
+        Ok(own.chain(machine::configuration_files()).collect())
+    }
+
     /// Opens the repository; chunks cannot be read or written yet. What is written from here on
     /// can only be read by the user.
     pub(crate) fn open(&self) -> Result<Opened, Failure> {

@@ -86,6 +86,8 @@ pub(super) fn restore_sample(
         exclude: Patterns::default(),
         overwrite: None,
         delete: false,
+        delete_excluded: false,
+        protected: Vec::new(),
         dry_run: false,
         verify: true,
         // Content is what is tried out here; owners and attributes may be beyond the caller.

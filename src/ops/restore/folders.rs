@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::Restore;
+use super::delete::{Deleter, Kept};
 use super::steps::Step;
 use super::walk::{Walk, plan};
 use crate::format::entry::Metadata;
@@ -22,6 +22,8 @@ pub(super) struct Folder {
     late: bool,
     /// It was there before, so that there may be something to delete in it.
     existed: bool,
+    /// Whether what it holds stays although the snapshot does not have it.
+    pub(super) kept: Kept,
     /// What the snapshot has in it; only known when the rest is to be deleted.
     pub(super) names: HashSet<Box<[u8]>>,
 }
@@ -36,6 +38,7 @@ impl Folder {
             step: None,
             late: false,
             existed: false,
+            kept: Kept::No,
             names: HashSet::new(),
         }
     }
@@ -45,17 +48,26 @@ impl Walk<'_, '_> {
     /// Makes the folders that the walk is in, outermost first, where they are not made yet.
     pub(super) fn make_folders(&mut self) -> Result<(), OpError> {
         let restore = self.restore;
-        for folder in self.folders.iter_mut().filter(|folder| !folder.made) {
+        let mut above = self.deleter.as_ref().map_or(Kept::No, Deleter::top);
+        for folder in &mut self.folders {
+            if folder.made {
+                above = folder.kept;
+                continue;
+            }
             folder.made = true;
+            folder.kept = above;
             if restore.options.dry_run {
                 let there = match &restore.target {
                     Some(target) => target.existing(&folder.below)?,
                     None => None,
                 };
                 folder.existed = there.is_some();
-                if there.is_none() {
-                    plan(restore, "make", &folder.below);
+                match &self.deleter {
+                    _ if there.is_none() => plan(restore, "make", &folder.below),
+                    Some(deleter) => folder.kept = deleter.enters(&folder.below, above)?,
+                    None => {}
                 }
+                above = folder.kept;
                 continue;
             }
             folder.range = self.range;
@@ -63,8 +75,15 @@ impl Walk<'_, '_> {
                 // Nothing is in its way, and nobody looks into it before the window is written.
                 folder.step = Some(self.window.step(Step::MakeFolder(folder.below.clone())));
             } else {
-                folder.existed = restore.make_folder(&folder.below)?;
+                folder.existed = restore.make_folder(&folder.below, Some(&folder.meta))?;
+                if folder.existed {
+                    restore.clean(&folder.below);
+                }
+                if let (true, Some(deleter)) = (folder.existed, &self.deleter) {
+                    folder.kept = deleter.enters(&folder.below, above)?;
+                }
             }
+            above = folder.kept;
         }
         Ok(())
     }
@@ -94,8 +113,8 @@ impl Walk<'_, '_> {
             if !folder.made {
                 continue;
             }
-            if self.restore.options.delete && folder.existed {
-                self.delete_extras(&folder.below, &folder.names)?;
+            if let (true, Some(deleter)) = (folder.existed, &mut self.deleter) {
+                deleter.extras(&folder.below, &folder.names, folder.kept)?;
             }
             if folder.range == self.range && !folder.late {
                 self.window.step(Step::FinishFolder(folder.below, folder.meta));
@@ -103,28 +122,6 @@ impl Walk<'_, '_> {
                 self.window.folders.push((folder.below, folder.meta));
                 // Finished, the one above might not let anybody through.
                 self.finish_folder_late();
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn delete_extras(
-        &self,
-        below: &[u8],
-        names: &HashSet<Box<[u8]>>,
-    ) -> Result<(), OpError> {
-        let restore = self.restore;
-        let target = restore.target()?;
-        for name in target.children(below)? {
-            if names.contains(&*name) {
-                continue;
-            }
-            let extra = if below.is_empty() { name.to_vec() } else { [below, &name].join(&b'/') };
-            Restore::count(&restore.counters.deleted);
-            if restore.options.dry_run {
-                plan(restore, "delete", &extra);
-            } else if let Err(error) = target.remove(&extra) {
-                restore.one_entry_only(&extra, error)?;
             }
         }
         Ok(())

@@ -14,24 +14,26 @@ use crate::id::ChunkId;
 use crate::ops::OpError;
 use crate::repo::index::Location;
 use crate::repo::{ChunkReader, PackReader, RepositoryError};
-use crate::target::TargetFile;
+use crate::target::{Put, TargetError, TargetFile};
 
 /// A file that is filled piece by piece, by several threads and perhaps in several windows.
 pub(super) struct LargeFile {
     path: Box<[u8]>,
     meta: Metadata,
-    replace: bool,
-    /// From its beginning until all of it came.
-    open: RwLock<Option<TargetFile>>,
+    put: Put,
+    /// From its beginning until all of it came, with the temporary path that it has until then.
+    open: RwLock<Option<(TargetFile, Box<[u8]>)>>,
     /// Bytes that are still to come.
     left: AtomicU64,
     failed: AtomicBool,
 }
 
 impl LargeFile {
-    pub(super) fn new(path: Box<[u8]>, meta: Metadata, replace: bool) -> Self {
+    pub(super) fn new(path: Box<[u8]>, meta: Metadata, put: Put) -> Self {
         let left = AtomicU64::new(meta.size);
-        Self { path, meta, replace, open: RwLock::default(), left, failed: AtomicBool::new(false) }
+        // Nobody is to see under the file's own name what is not complete.
+        let put = if put == Put::Fresh { Put::New } else { put };
+        Self { path, meta, put, open: RwLock::default(), left, failed: AtomicBool::new(false) }
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -50,12 +52,9 @@ impl LargeFile {
         if self.failed.swap(true, Ordering::Relaxed) {
             return;
         }
-        // What is there of it is not what the snapshot holds: better nothing.
         let begun = self.open.write().unwrap_or_else(PoisonError::into_inner).take();
-        if begun.is_some()
-            && let Ok(target) = restore.target()
-        {
-            let _ = target.remove(&self.path);
+        if let (Some((_, staged)), Ok(target)) = (begun, restore.target()) {
+            target.discard(&staged);
         }
     }
 
@@ -63,16 +62,25 @@ impl LargeFile {
         if self.failed.load(Ordering::Relaxed) {
             return Ok(());
         }
-        match restore.target()?.begin_file(&self.path, self.meta.size, self.replace) {
+        let target = restore.target()?;
+        let staged = target.stage(&self.path);
+        match target.begin_file(&staged, self.meta.size) {
             Ok(open) => {
-                *self.open.write().unwrap_or_else(PoisonError::into_inner) = Some(open);
+                *self.open.write().unwrap_or_else(PoisonError::into_inner) = Some((open, staged));
                 if self.meta.size == 0 { self.came(restore, 0) } else { Ok(()) }
             }
             Err(error) => {
+                target.discard(&staged);
                 self.fail(restore);
-                restore.one_entry_only(&self.path, error)
+                self.failed_with(restore, error)
             }
         }
+    }
+
+    /// Reports an error at the temporary path as one of the file.
+    fn failed_with(&self, restore: &Restore<'_>, error: TargetError) -> Result<(), OpError> {
+        let path = restore.target()?.path_of(&self.path);
+        restore.one_entry_only(&self.path, TargetError { path, ..error })
     }
 
     fn write(&self, restore: &Restore<'_>, offset: u64, bytes: &[u8]) -> Result<(), OpError> {
@@ -80,12 +88,12 @@ impl LargeFile {
             return Ok(());
         }
         let written = match &*self.open.read().unwrap_or_else(PoisonError::into_inner) {
-            Some(open) => open.write_at(offset, bytes),
+            Some((open, _)) => open.write_at(offset, bytes),
             None => Ok(()),
         };
         if let Err(error) = written {
             self.fail(restore);
-            return restore.one_entry_only(&self.path, error);
+            return self.failed_with(restore, error);
         }
         let len = bytes.len() as u64;
         restore.counters.bytes.fetch_add(len, Ordering::Relaxed);
@@ -98,12 +106,21 @@ impl LargeFile {
             return Ok(());
         }
         let open = self.open.write().unwrap_or_else(PoisonError::into_inner).take();
-        match open.map(|open| open.finish(&self.meta, &restore.options.policy)) {
-            Some(Ok(applied)) => restore.made(applied),
-            Some(Err(error)) => return restore.one_entry_only(&self.path, error),
-            None => {}
+        let Some((open, staged)) = open else { return Ok(()) };
+        let target = restore.target()?;
+        let finished = open.finish(&self.meta, &restore.options.policy);
+        if finished.is_err() {
+            target.discard(&staged);
         }
-        Ok(())
+        let placed = finished
+            .and_then(|applied| target.commit(&staged, &self.path, self.put).map(|()| applied));
+        match placed {
+            Ok(applied) => {
+                restore.made(applied);
+                Ok(())
+            }
+            Err(error) => self.failed_with(restore, error),
+        }
     }
 }
 

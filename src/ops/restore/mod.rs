@@ -6,14 +6,18 @@
 //! go through parts of the window in path order: they make folders, write files, and finish the
 //! folders that are complete. Large files are filled after that, then come links, pipes and
 //! devices, and the metadata of the folders that had to wait. When what one folder holds goes into
-//! a target that was new or empty, the target gets that folder's metadata in the end. Everything
+//! a target that was new or empty, or whose files are replaced, the target gets that folder's
+//! metadata in the end. What exists is replaced in one step, by a complete item. Everything
 //! at the target goes through a [`TargetFolder`], which never leaves it, whatever the snapshot
 //! says.
 
+mod delete;
+mod existing;
 mod filter;
 mod folders;
 mod large;
 mod options;
+mod rules;
 mod steps;
 mod verify;
 mod walk;
@@ -59,6 +63,7 @@ fn restore_all(
     repository.load_index()?;
     let pool = pool(options.threads)?;
     let (target, was_empty) = open_target(options)?;
+    let top_before = target.as_ref().map(TargetFolder::about).transpose()?;
     let restore = Restore { repository, options, target, counters: Counters::default() };
     let counts = &options.snapshot.counts;
     if options.path.as_deref().is_none_or(<[u8]>::is_empty) {
@@ -66,7 +71,14 @@ fn restore_all(
         repository.observer().event(Event::Total { items, bytes });
     }
     repository.observer().event(Event::Phase("restoring"));
-    let top = walk_and_write(&restore, &pool)?.filter(|_| was_empty && !options.dry_run);
+    let top = walk_and_write(&restore, &pool)?.filter(|top| {
+        let replaced = match options.overwrite {
+            None | Some(Overwrite::Never) => false,
+            Some(Overwrite::Always | Overwrite::IfChanged) => true,
+            Some(Overwrite::IfNewer) => top_before.is_some_and(|there| top.mtime > there.mtime),
+        };
+        (was_empty || replaced) && !options.dry_run
+    });
     if let Some(top) = &top {
         restore.finish_top(top)?;
     }
@@ -197,6 +209,16 @@ impl Restore<'_> {
             if failed {
                 Self::count(counter);
             }
+        }
+    }
+
+    /// The path in the snapshot of what is at `below` in the target.
+    fn stored(&self, below: &[u8]) -> Vec<u8> {
+        let top = self.options.path.as_deref().unwrap_or_default();
+        match (top.is_empty(), below.is_empty()) {
+            (true, _) => below.to_vec(),
+            (_, true) => top.to_vec(),
+            _ => [top, below].join(&b'/'),
         }
     }
 

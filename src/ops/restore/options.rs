@@ -39,8 +39,14 @@ pub struct RestoreOptions {
     pub exclude: Patterns,
     /// What happens to what is there; without it the target must be empty.
     pub overwrite: Option<Overwrite>,
-    /// Remove from restored folders what the snapshot does not have in them.
+    /// Remove what the snapshot does not have, at and below the places of its own sources. What
+    /// its exclude rules left out stays, and so does what lies on another mount.
     pub delete: bool,
+    /// With `delete`: remove also what the exclude rules of the snapshot left out.
+    pub delete_excluded: bool,
+    /// What is never removed, with all that is in it: where the repository, the cache and the like
+    /// are. The paths are absolute; symbolic links on the way to them stay, too.
+    pub protected: Vec<PathBuf>,
     /// Say what would be done and do nothing.
     pub dry_run: bool,
     /// Read everything back afterwards and compare.

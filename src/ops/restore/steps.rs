@@ -7,7 +7,7 @@ use super::{Overwrite, Restore};
 use crate::format::entry::Metadata;
 use crate::ops::OpError;
 use crate::repo::RepositoryError;
-use crate::target::{TargetError, TargetErrorKind};
+use crate::target::{Put, TargetError, TargetErrorKind};
 
 /// The content of a small file.
 pub(super) enum SmallContent {
@@ -25,7 +25,7 @@ pub(super) enum Step {
         path: Box<[u8]>,
         meta: Metadata,
         content: SmallContent,
-        replace: bool,
+        put: Put,
     },
     /// Make the large file with this number in its window, to be filled later.
     BeginLargeFile(usize),
@@ -46,7 +46,7 @@ impl Range {
     pub(super) fn make_needed(&self, restore: &Restore<'_>) -> Result<(), OpError> {
         for &at in &self.done_before {
             if let Step::MakeFolder(path) = &self.steps[at] {
-                restore.make_folder(path)?;
+                restore.make_folder(path, None)?;
             }
         }
         Ok(())
@@ -66,10 +66,10 @@ impl Range {
         for (at, step) in self.steps.iter().enumerate() {
             match step {
                 Step::MakeFolder(_) if self.done_before.contains(&at) => {}
-                Step::MakeFolder(path) => restore.make_folder(path).map(drop)?,
-                Step::SmallFile { path, meta, content, replace } => match content {
+                Step::MakeFolder(path) => restore.make_folder(path, None).map(drop)?,
+                Step::SmallFile { path, meta, content, put } => match content {
                     SmallContent::Inline(bytes) => {
-                        restore.write_small(path, meta, bytes, *replace)?;
+                        restore.write_small(path, meta, bytes, *put)?;
                     }
                     SmallContent::Gathered { number, start } => match failed.get(number) {
                         Some(error) => restore.damage(path, error),
@@ -77,7 +77,7 @@ impl Range {
                             // A small file was found to fit into memory.
                             let len = usize::try_from(meta.size).unwrap_or(usize::MAX);
                             let bytes = &small[*start..*start + len];
-                            restore.write_small(path, meta, bytes, *replace)?;
+                            restore.write_small(path, meta, bytes, *put)?;
                         }
                     },
                 },
@@ -90,15 +90,19 @@ impl Range {
 }
 
 impl Restore<'_> {
-    /// Makes a folder; says whether it was there before.
-    pub(super) fn make_folder(&self, path: &[u8]) -> Result<bool, OpError> {
+    /// Makes a folder; says whether it was there before. Something else in its place is replaced
+    /// if `overwrite` allows it for an entry with the metadata `meta`.
+    pub(super) fn make_folder(
+        &self,
+        path: &[u8],
+        meta: Option<&Metadata>,
+    ) -> Result<bool, OpError> {
         let target = self.target()?;
         let made = match target.make_folder(path) {
             Err(TargetError { kind: TargetErrorKind::NotAFolder, .. })
-                if self.options.overwrite != Some(Overwrite::Never) =>
+                if self.may_replace(path, meta)? =>
             {
-                target.remove(path)?;
-                target.make_folder(path)
+                target.replace_by_folder(path).map(|()| true)
             }
             made => made,
         };
@@ -106,6 +110,16 @@ impl Restore<'_> {
             Ok(new) => Ok(!new),
             Err(error) => self.one_entry_only(path, error).map(|()| false),
         }
+    }
+
+    /// Whether what is in the place of a folder and is not a folder may be replaced.
+    fn may_replace(&self, path: &[u8], meta: Option<&Metadata>) -> Result<bool, OpError> {
+        let there = self.target()?.existing(path)?;
+        Ok(match (self.options.overwrite, meta, there) {
+            (Some(Overwrite::Always | Overwrite::IfChanged), ..) => true,
+            (Some(Overwrite::IfNewer), Some(meta), Some(there)) => meta.mtime > there.mtime,
+            _ => false,
+        })
     }
 
     /// Gives a folder that nothing more goes into its metadata.
@@ -122,9 +136,10 @@ impl Restore<'_> {
         path: &[u8],
         meta: &Metadata,
         bytes: &[u8],
-        replace: bool,
+        put: Put,
     ) -> Result<(), OpError> {
-        match self.target()?.write_small(path, meta, bytes, &self.options.policy, replace) {
+        let (target, policy) = (self.target()?, &self.options.policy);
+        match target.put(path, put, |at| target.write_small(at, meta, bytes, policy, false)) {
             Ok(applied) => {
                 self.made(applied);
                 let len = bytes.len() as u64;

@@ -2,14 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 
+use super::Restore;
+use super::delete::Deleter;
+use super::existing::Verdict;
 use super::filter::Filter;
 use super::folders::Folder;
 use super::large::LargeFile;
 use super::steps::{SmallContent, Step};
 use super::window::{FurtherName, Window};
-use super::{Overwrite, Restore};
 use crate::crypto::ChunkKind;
 use crate::event::Event;
 use crate::format::entry::{Content, ContentItem, Entry, EntryKind, Metadata};
@@ -19,7 +22,7 @@ use crate::ops::OpError;
 use crate::ops::gather::Wanted;
 use crate::repo::RepositoryError;
 use crate::repo::index::Location;
-use crate::target::Existing;
+use crate::target::Put;
 use crate::tree::{ContentItems, Cursor, PageReader};
 
 /// Longest file that is written at once.
@@ -31,14 +34,6 @@ const RANGE: usize = 512;
 struct FirstName {
     path: Box<[u8]>,
     left: u32,
-}
-
-/// What is to happen to an entry.
-#[derive(PartialEq, Eq)]
-enum Verdict {
-    Make { replace: bool },
-    OnlyMetadata,
-    Keep,
 }
 
 pub(super) struct Walk<'a, 'r> {
@@ -56,6 +51,7 @@ pub(super) struct Walk<'a, 'r> {
     /// The first name of each file with several, until all came by.
     links: HashMap<(u64, u64), FirstName>,
     top_names: HashSet<Box<[u8]>>,
+    pub(super) deleter: Option<Deleter<'a>>,
 }
 
 impl<'a> Walk<'a, 'a> {
@@ -76,6 +72,7 @@ impl<'a> Walk<'a, 'a> {
             range: 0,
             links: HashMap::new(),
             top_names: HashSet::new(),
+            deleter: Deleter::new(restore)?,
         })
     }
 
@@ -93,6 +90,9 @@ impl<'a> Walk<'a, 'a> {
     fn walk(&mut self) -> Result<Option<Metadata>, OpError> {
         let top = self.restore.options.path.clone().unwrap_or_default();
         let mut top_meta = None;
+        if self.restore.options.overwrite.is_some() && !self.restore.options.dry_run {
+            self.restore.clean(b"");
+        }
         if !top.is_empty() {
             let found = self.cursor.find(&top)?;
             let Some(entry) = found else {
@@ -120,9 +120,9 @@ impl<'a> Walk<'a, 'a> {
         }
         self.leave_folders(b"", true)?;
         self.close_window()?;
-        if self.restore.options.delete && self.restore.target.is_some() {
-            let names = std::mem::take(&mut self.top_names);
-            self.delete_extras(b"", &names)?;
+        if let Some(deleter) = &mut self.deleter {
+            let kept = deleter.top();
+            deleter.extras(b"", &self.top_names, kept)?;
         }
         Ok(top_meta)
     }
@@ -165,32 +165,14 @@ impl<'a> Walk<'a, 'a> {
         Ok(())
     }
 
-    fn verdict(&self, entry: &Entry) -> Result<Verdict, OpError> {
-        let restore = self.restore;
-        let (Some(target), Some(overwrite)) = (&restore.target, restore.options.overwrite) else {
-            return Ok(Verdict::Make { replace: false });
-        };
-        let Some(there) = target.existing(&entry.path)? else {
-            return Ok(Verdict::Make { replace: false });
-        };
-        let same = is_same(&there, &entry.meta);
-        Ok(match overwrite {
-            Overwrite::Always => Verdict::Make { replace: true },
-            Overwrite::Never => Verdict::Keep,
-            Overwrite::IfChanged if same => Verdict::OnlyMetadata,
-            Overwrite::IfChanged => Verdict::Make { replace: true },
-            Overwrite::IfNewer if entry.meta.mtime > there.mtime => Verdict::Make { replace: true },
-            Overwrite::IfNewer => Verdict::Keep,
-        })
-    }
-
     fn restore_item(&mut self, entry: Entry) -> Result<(), OpError> {
         let restore = self.restore;
         if entry.meta.kind == EntryKind::Socket {
             Restore::count(&restore.counters.sockets);
             return Ok(());
         }
-        let replace = match self.verdict(&entry)? {
+        let put = match self.verdict(&entry)? {
+            Verdict::Refuse => return Ok(()),
             Verdict::Keep => {
                 Restore::count(&restore.counters.kept);
                 return Ok(());
@@ -211,55 +193,32 @@ impl<'a> Walk<'a, 'a> {
                 }
                 return Ok(());
             }
-            Verdict::Make { replace } => replace,
+            Verdict::Make(put) => put,
         };
         if restore.options.dry_run {
             Restore::count(&restore.counters.restored);
-            plan(restore, if replace { "replace" } else { "make" }, &entry.path);
-            return Ok(());
-        }
-        if replace && !self.clear_the_way(&entry)? {
+            restore.counters.bytes.fetch_add(entry.meta.size, Ordering::Relaxed);
+            let is_new = matches!(put, Put::Fresh | Put::New);
+            plan(restore, if is_new { "make" } else { "replace" }, &entry.path);
             return Ok(());
         }
         if entry.meta.kind == EntryKind::File && entry.meta.links > 1 {
             if let Some(first) = self.first_name(&entry) {
                 let further = entry.path;
                 self.finish_folder_late();
-                self.window.links.push(FurtherName { first, further });
+                self.window.links.push(FurtherName { first, further, put });
                 return Ok(());
             }
             self.remember_link(&entry);
         }
         match entry.meta.kind {
-            EntryKind::File | EntryKind::Stream => self.add_file(entry, replace),
+            EntryKind::File | EntryKind::Stream => self.add_file(entry, put),
             _ => {
                 self.finish_folder_late();
-                self.window.specials.push(entry);
+                self.window.specials.push((entry, put));
                 Ok(())
             }
         }
-    }
-
-    /// Removes what stands where an entry goes. A whole folder goes only when deleting was asked
-    /// for.
-    fn clear_the_way(&self, entry: &Entry) -> Result<bool, OpError> {
-        let restore = self.restore;
-        let target = restore.target()?;
-        let there = target.existing(&entry.path)?.map(|there| there.kind);
-        let is_file = matches!(entry.meta.kind, EntryKind::File | EntryKind::Stream);
-        match there {
-            None => {}
-            Some(EntryKind::Directory) if !restore.options.delete => {
-                let why = "a folder is in its place (say --delete to have it removed)".to_owned();
-                restore.problem(&entry.path, why);
-                return Ok(false);
-            }
-            Some(EntryKind::File) if is_file => {}
-            Some(_) => {
-                target.remove(&entry.path)?;
-            }
-        }
-        Ok(true)
     }
 
     /// The name under which a file with several names was restored already.
@@ -285,7 +244,7 @@ impl<'a> Walk<'a, 'a> {
     }
 
     /// Adds a file to the window; a large one may fill several windows.
-    fn add_file(&mut self, entry: Entry, replace: bool) -> Result<(), OpError> {
+    fn add_file(&mut self, entry: Entry, put: Put) -> Result<(), OpError> {
         let Entry { path, meta, content } = entry;
         let content = match content {
             Content::Empty => SmallContent::Inline(Box::default()),
@@ -295,13 +254,13 @@ impl<'a> Walk<'a, 'a> {
             }
             content => {
                 self.finish_folder_late();
-                let file = Arc::new(LargeFile::new(path, meta, replace));
+                let file = Arc::new(LargeFile::new(path, meta, put));
                 let number = self.window.large.add(Arc::clone(&file));
                 self.window.step(Step::BeginLargeFile(number));
                 return self.add_pieces(&content, file, number);
             }
         };
-        self.window.step(Step::SmallFile { path, meta, content, replace });
+        self.window.step(Step::SmallFile { path, meta, content, put });
         Ok(())
     }
 
@@ -382,16 +341,6 @@ impl<'a> Walk<'a, 'a> {
 
 fn is_hole(item: &ContentItem) -> bool {
     matches!(item, ContentItem::Hole { .. })
-}
-
-/// Same enough to be left alone unless everything is to be written.
-fn is_same(there: &Existing, meta: &Metadata) -> bool {
-    let kind = if meta.kind == EntryKind::Stream { EntryKind::File } else { meta.kind };
-    // A link's length is that of its target and says nothing about where it points.
-    there.kind == kind
-        && kind == EntryKind::File
-        && there.size == meta.size
-        && there.mtime == meta.mtime
 }
 
 pub(super) fn plan(restore: &Restore<'_>, action: &'static str, below: &[u8]) {

@@ -19,6 +19,7 @@ use crate::id::ChunkId;
 use crate::ops::OpError;
 use crate::ops::gather::{Gatherer, Wanted};
 use crate::repo::RepositoryError;
+use crate::target::Put;
 
 /// Steps, small contents in bytes, and pieces of large files that a window holds: some ten
 /// megabytes of memory.
@@ -32,6 +33,7 @@ const OPEN_FILES: usize = 256;
 pub(super) struct FurtherName {
     pub(super) first: Box<[u8]>,
     pub(super) further: Box<[u8]>,
+    pub(super) put: Put,
 }
 
 /// A bounded amount of work.
@@ -50,7 +52,7 @@ pub(super) struct Window {
     failed: HashMap<usize, RepositoryError>,
     pub(super) large: LargeFiles,
     /// Symbolic links, pipes and devices.
-    pub(super) specials: Vec<Entry>,
+    pub(super) specials: Vec<(Entry, Put)>,
     pub(super) links: Vec<FurtherName>,
     /// Folders that nothing more goes into.
     pub(super) folders: Vec<(Box<[u8]>, Metadata)>,
@@ -128,12 +130,11 @@ impl Window {
                 .try_for_each(|range| range.work_off(restore, &small, &self.failed, &self.large))?;
             drop(small);
             self.large.write(restore)?;
-            self.specials.par_iter().try_for_each(|entry| make_special(restore, entry))
+            self.specials.par_iter().try_for_each(|(entry, put)| make_special(restore, entry, *put))
         })?;
-        for FurtherName { first, further } in &self.links {
+        for FurtherName { first, further, put } in &self.links {
             let target = restore.target()?;
-            let linked = target.remove(further).and_then(|_| target.make_hard_link(first, further));
-            match linked {
+            match target.put(further, *put, |at| target.make_hard_link(first, at)) {
                 Ok(()) => Restore::count(&restore.counters.restored),
                 Err(error) => restore.one_entry_only(further, error)?,
             }
@@ -172,16 +173,15 @@ impl Window {
     }
 }
 
-fn make_special(restore: &Restore<'_>, entry: &Entry) -> Result<(), OpError> {
+fn make_special(restore: &Restore<'_>, entry: &Entry, put: Put) -> Result<(), OpError> {
     let (target, policy) = (restore.target()?, &restore.options.policy);
-    let made = match entry.meta.kind {
-        EntryKind::Symlink => {
-            target.make_symlink(&entry.path, &entry.meta.target, &entry.meta, policy)
-        }
-        EntryKind::Fifo => target.make_fifo(&entry.path, &entry.meta, policy),
-        _ => target.make_device(&entry.path, &entry.meta, policy),
+    let meta = &entry.meta;
+    let make = |at: &[u8]| match meta.kind {
+        EntryKind::Symlink => target.make_symlink(at, &meta.target, meta, policy),
+        EntryKind::Fifo => target.make_fifo(at, meta, policy),
+        _ => target.make_device(at, meta, policy),
     };
-    match made {
+    match target.put(&entry.path, put, make) {
         Ok(applied) => restore.made(applied),
         Err(error) => restore.one_entry_only(&entry.path, error)?,
     }

@@ -153,6 +153,7 @@ impl Commit {
             window: options.excludes.window(),
             mirrored: true,
             continuation: self.continuation.take(),
+            excludes: options.excludes.record().if_short(),
             counts: summary.counts,
             program: env!("CARGO_PKG_VERSION").to_owned(),
         };

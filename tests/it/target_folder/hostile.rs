@@ -6,17 +6,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use gabion::format::entry::EntryKind;
-use gabion::target::{TargetError, TargetErrorKind, TargetFolder};
+use gabion::target::{Put, TargetError, TargetErrorKind, TargetFolder};
 
 use super::{NUMBERS, Place, file_meta, meta, write};
 
 type Action = fn(&TargetFolder, &[u8]) -> Option<TargetError>;
 
 /// Everything that can be done with a path; the outcome is the error, if there was one.
-const EVERYTHING: [(&str, Action); 15] = [
+const EVERYTHING: [(&str, Action); 20] = [
     ("write", |t, path| t.write_small(path, &file_meta(b"x"), b"x", &NUMBERS, false).err()),
     ("replace", |t, path| t.write_small(path, &file_meta(b"x"), b"x", &NUMBERS, true).err()),
-    ("begin", |t, path| t.begin_file(path, 1, true).err()),
+    ("begin", |t, path| t.begin_file(path, 1).err()),
     ("folder", |t, path| t.make_folder(path).err()),
     ("finish", |t, path| t.finish_folder(path, &meta(EntryKind::Directory), &NUMBERS).err()),
     ("set", |t, path| t.set_metadata(path, &file_meta(b"x"), &NUMBERS).err()),
@@ -29,6 +29,13 @@ const EVERYTHING: [(&str, Action); 15] = [
     ("compare", |t, path| t.compare(path, &file_meta(b"x"), &NUMBERS).err()),
     ("read", |t, path| t.read_back(path).err()),
     ("remove", |t, path| t.remove(path).err()),
+    ("put", |t, path| {
+        t.put(path, Put::Replace, |at| t.make_fifo(at, &meta(EntryKind::Fifo), &NUMBERS)).err()
+    }),
+    ("commit", |t, path| t.commit(&t.stage(path), path, Put::Replace).err()),
+    ("by folder", |t, path| t.replace_by_folder(path).err()),
+    ("remove item", |t, path| t.remove_item(path).err()),
+    ("remove folder", |t, path| t.remove_folder(path).err()),
 ];
 
 fn all_are_refused(target: &TargetFolder, path: &[u8]) {
@@ -94,10 +101,20 @@ fn a_link_at_the_end_is_never_followed() {
             symlink(place.outside().join(victim), place.path("evil")).unwrap();
             let error = action(&place.target, b"evil");
             // Those that work are about the link itself.
-            let is_fine = ["replace", "begin", "link to", "existing", "compare", "remove"];
+            let is_fine = [
+                "replace",
+                "link to",
+                "existing",
+                "compare",
+                "remove",
+                "put",
+                "by folder",
+                "remove item",
+            ];
             assert_eq!(error.is_none(), is_fine.contains(&what), "{what}: {error:?}");
             for name in ["evil", "stolen"] {
                 fs::remove_file(place.path(name)).ok();
+                fs::remove_dir(place.path(name)).ok();
             }
             unharmed(&place.outside(), &planted);
         }

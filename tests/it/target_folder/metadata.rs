@@ -65,7 +65,7 @@ fn times_are_exact_to_the_nanosecond() {
         let path = path.as_bytes();
         let file = of(EntryKind::File);
         check(file.kind, place.target.write_small(path, &file, b"", &NUMBERS, false).unwrap());
-        let large = place.target.begin_file(path, 5, false).unwrap();
+        let large = place.target.begin_file(path, 5).unwrap();
         large.write_at(0, b"12345").unwrap();
         check(EntryKind::File, large.finish(&file, &NUMBERS).unwrap());
         place.target.make_folder(path).unwrap();
@@ -188,7 +188,7 @@ fn nothing_is_inherited_from_the_place() {
         let path = |name: &str| format!("{prefix}{name}").into_bytes();
         let applied = target.write_small(&path("f"), &file, b"x", &NUMBERS, false).unwrap();
         assert!(applied.is_complete());
-        let large = target.begin_file(&path("l"), 1, false).unwrap();
+        let large = target.begin_file(&path("l"), 1).unwrap();
         assert!(large.finish(&file, &NUMBERS).unwrap().is_complete());
         let fifo = meta(EntryKind::Fifo);
         assert!(target.make_fifo(&path("p"), &fifo, &NUMBERS).unwrap().is_complete());

@@ -192,7 +192,7 @@ fn a_full_disk_is_told_and_leaves_no_half_file() {
     let error = target.write_small(b"f", &file_meta(&content), &content, &NUMBERS, false);
     assert_eq!(error.unwrap_err().kind, TargetErrorKind::NoSpace);
     assert!(target.is_empty().unwrap());
-    let file = target.begin_file(b"g", 100_000, false).unwrap();
+    let file = target.begin_file(b"g", 100_000).unwrap();
     assert_eq!(file.write_at(0, &content).unwrap_err().kind, TargetErrorKind::NoSpace);
     drop((file, target));
 }

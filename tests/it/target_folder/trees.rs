@@ -27,7 +27,7 @@ fn paths_longer_than_the_kernel_takes() {
     assert!(applied.is_complete());
     place.target.make_hard_link(&below("file"), b"shallow").unwrap();
     place.target.make_hard_link(b"shallow", &below("third")).unwrap();
-    let large = place.target.begin_file(&below("large"), 10, false).unwrap();
+    let large = place.target.begin_file(&below("large"), 10).unwrap();
     assert!(large.finish(&file_meta(&[0; 10]), &NUMBERS).unwrap().is_complete());
     let folder = Metadata { mode: 0o755, ..meta(EntryKind::Directory) };
     for path in folders.iter().rev() {

@@ -24,8 +24,9 @@ use crate::session::Session;
 ///
 /// SNAP restores everything: absolute paths are made again below the target. SNAP:/PATH restores
 /// what PATH holds directly into the target; a target that was new or empty then gets the
-/// permissions, owner, time and attributes of PATH itself. The target must be empty or new, unless
-/// --overwrite says what happens to what is there; the target itself then stays as it is.
+/// permissions, owner, time and attributes of PATH itself, and so does one whose files are replaced.
+/// The target must be empty or new, unless --overwrite says what happens to the files in it.
+/// A file that exists is replaced in one step, by one that is complete.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 EXAMPLES:
@@ -60,9 +61,13 @@ pub(crate) struct Args {
     /// What happens to files that are there already
     #[arg(long, value_name = "WHEN")]
     overwrite: Option<When>,
-    /// Remove what the snapshot does not have from the folders that are restored
+    /// Remove what the snapshot does not have, at and below the places of its own sources; what its
+    /// exclude rules left out stays, and so does what lies on another mounted file system
     #[arg(long, requires = "overwrite")]
     delete: bool,
+    /// With --delete, remove also what the exclude rules of the snapshot left out
+    #[arg(long, requires = "delete")]
+    delete_excluded: bool,
     /// Say what would be done and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -197,6 +202,9 @@ fn files(
         _ => OwnerPolicy::Names,
     };
     let dry_run = args.dry_run;
+    if dry_run {
+        session.console.list_deletions();
+    }
     let options = RestoreOptions {
         snapshot: of.snapshot,
         path: of.path,
@@ -205,6 +213,8 @@ fn files(
         exclude: of.exclude,
         overwrite: args.overwrite.map(Overwrite::from),
         delete: args.delete,
+        delete_excluded: args.delete_excluded,
+        protected: if args.delete { session.own_paths()? } else { Vec::new() },
         dry_run,
         verify: args.verify,
         policy: MetadataPolicy { owner, xattrs: !args.no_xattrs },
