@@ -146,6 +146,7 @@ fn options(wish: Wish, root: ChunkId, target: PathBuf) -> RestoreOptions {
         policy: MetadataPolicy {
             owner: if wish.names { OwnerPolicy::Names } else { OwnerPolicy::Numbers },
             xattrs: true,
+            special: true,
         },
         sync: false,
         threads: 1,

@@ -7,10 +7,12 @@ use super::acl;
 use super::existing::mode_of;
 use super::node::Node;
 use super::owner::{OwnerNumbers, OwnerPolicy};
-use crate::format::entry::{EntryKind, Metadata, Timestamp};
+use crate::format::entry::{EntryKind, Metadata, Timestamp, Xattr};
 
 const SETUID_AND_SETGID: u16 = 0o6000;
 const SETGID: u16 = 0o2000;
+/// The extended attribute that gives a program rights of the superuser.
+const CAPABILITY: &[u8] = b"security.capability";
 
 /// Which metadata is restored, besides mode and times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,15 +21,35 @@ pub struct MetadataPolicy {
     pub owner: OwnerPolicy,
     /// Whether extended attributes, ACLs among them, are restored.
     pub xattrs: bool,
+    /// Whether set-user-id and set-group-id bits of files, and capabilities, are restored.
+    pub special: bool,
 }
 
 impl Default for MetadataPolicy {
     fn default() -> Self {
-        Self { owner: OwnerPolicy::default(), xattrs: true }
+        Self { owner: OwnerPolicy::default(), xattrs: true, special: true }
     }
 }
 
-/// What of an entry's metadata could not be restored.
+impl MetadataPolicy {
+    /// The permission bits that an entry is to have.
+    pub(super) fn mode(&self, meta: &Metadata) -> u16 {
+        let mode = meta.mode & 0o7777;
+        match meta.kind {
+            EntryKind::Directory => mode,
+            _ if self.special => mode,
+            _ => mode & !SETUID_AND_SETGID,
+        }
+    }
+
+    /// The extended attributes that an entry is to have.
+    pub(super) fn xattrs_of<'m>(&self, meta: &'m Metadata) -> impl Iterator<Item = &'m Xattr> {
+        let special = self.special;
+        meta.xattrs.iter().filter(move |xattr| special || *xattr.name != *CAPABILITY)
+    }
+}
+
+/// What of an entry's metadata is special, and what could not be restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[must_use]
 pub struct Applied {
@@ -42,12 +64,25 @@ pub struct Applied {
     pub mode_failed: bool,
     /// The time of the last change could not be set.
     pub times_failed: bool,
+    /// It has its set-user-id or set-group-id bits. Of no meaning for directories.
+    pub special_bits_set: bool,
+    /// It has its capabilities.
+    pub capability_set: bool,
+    /// Its capabilities could not be set.
+    pub capability_failed: bool,
+    /// It belongs to another user than the one who restores.
+    pub foreign_owner: bool,
 }
 
 impl Applied {
     /// Everything was restored.
     pub fn is_complete(&self) -> bool {
-        *self == Self::default()
+        !self.owner_failed
+            && !self.special_bits_dropped
+            && self.xattrs_failed == 0
+            && !self.mode_failed
+            && !self.times_failed
+            && !self.capability_failed
     }
 }
 
@@ -75,11 +110,12 @@ pub(super) fn apply(
     let owner = change_owner(node, stat, meta, policy, owners, &mut applied);
     let mut touched = owner.changed;
     if policy.xattrs {
-        touched |= apply_xattrs(node, stat, meta, before, &mut applied.xattrs_failed);
+        touched |= apply_xattrs(node, stat, meta, policy, before, &mut applied);
     }
     if meta.kind != EntryKind::Symlink {
         let acl_missing = !policy.xattrs || applied.xattrs_failed > 0;
-        let mode = if acl_missing { acl::mode_without_acl(node, meta) } else { meta.mode & 0o7777 };
+        let mode = if acl_missing { acl::mode_without_acl(node, meta) } else { meta.mode };
+        let mode = mode & policy.mode(meta);
         let allowed = mode & !forbidden_bits(meta.kind, &owner);
         applied.special_bits_dropped = allowed != mode;
         if touched || allowed != mode_of(stat) {
@@ -87,6 +123,11 @@ pub(super) fn apply(
         }
     }
     applied.times_failed = !set_mtime(node, meta.mtime);
+    applied.special_bits_set = meta.kind != EntryKind::Directory
+        && meta.kind != EntryKind::Symlink
+        && policy.mode(meta) & SETUID_AND_SETGID != 0
+        && !applied.special_bits_dropped
+        && !applied.mode_failed;
     applied
 }
 
@@ -105,12 +146,17 @@ fn change_owner(
     applied: &mut Applied,
 ) -> OwnerNow {
     let (uid, gid) = owners.of(&meta.owner, policy.owner);
+    let is_foreign = uid != rustix::process::geteuid().as_raw();
     let mut now = OwnerNow {
         changed: false,
         user_is_right: stat.st_uid == uid,
         group_is_right: stat.st_gid == gid,
     };
-    if policy.owner == OwnerPolicy::Leave || (now.user_is_right && now.group_is_right) {
+    if policy.owner == OwnerPolicy::Leave {
+        return now;
+    }
+    if now.user_is_right && now.group_is_right {
+        applied.foreign_owner = is_foreign;
         return now;
     }
     // The highest number means "leave it" to the kernel, so nobody can have it.
@@ -126,6 +172,7 @@ fn change_owner(
         now.group_is_right = true;
     }
     applied.owner_failed = !(now.user_is_right && now.group_is_right);
+    applied.foreign_owner = is_foreign && now.user_is_right;
     now
 }
 
@@ -155,20 +202,22 @@ fn apply_xattrs(
     node: &Node<'_>,
     stat: &Stat,
     meta: &Metadata,
+    policy: &MetadataPolicy,
     before: Before,
-    failed: &mut u32,
+    applied: &mut Applied,
 ) -> bool {
+    let failed = &mut applied.xattrs_failed;
     let extra = match before {
         Before::Nothing => Vec::new(),
         Before::Anything => match node.xattr_names() {
-            Ok(names) => names.into_iter().filter(|name| is_extra(name, meta)).collect(),
+            Ok(names) => names.into_iter().filter(|name| is_extra(name, meta, policy)).collect(),
             Err(_) => {
                 *failed += 1;
                 Vec::new()
             }
         },
     };
-    if extra.is_empty() && meta.xattrs.is_empty() {
+    if extra.is_empty() && policy.xattrs_of(meta).next().is_none() {
         return false;
     }
     // Attributes of an ordinary user need the right to write, which the item's owner may lack so
@@ -177,21 +226,27 @@ fn apply_xattrs(
         node.chmod(mode_of(stat) | 0o200).ok();
     }
     let removals = extra.iter().map(|name| node.remove_xattr(name));
-    let additions = meta.xattrs.iter().map(|xattr| node.set_xattr(&xattr.name, &xattr.value));
-    for outcome in removals.chain(additions) {
+    for outcome in removals {
         *failed += u32::from(outcome.is_err());
+    }
+    for xattr in policy.xattrs_of(meta) {
+        let set = node.set_xattr(&xattr.name, &xattr.value).is_ok();
+        *failed += u32::from(!set);
+        if *xattr.name == *CAPABILITY {
+            (applied.capability_set, applied.capability_failed) = (set, !set);
+        }
     }
     true
 }
 
 /// Whether an item has an attribute that its entry does not have and that a restore takes away.
 /// Those that the system gives to files by itself (labels of security modules) stay.
-pub(super) fn is_extra(name: &[u8], meta: &Metadata) -> bool {
+pub(super) fn is_extra(name: &[u8], meta: &Metadata, policy: &MetadataPolicy) -> bool {
     let restored = name.starts_with(b"user.")
         || name.starts_with(b"trusted.")
         || name.starts_with(b"system.posix_acl_")
-        || name == b"security.capability";
-    restored && meta.xattrs.iter().all(|xattr| *xattr.name != *name)
+        || name == CAPABILITY;
+    restored && policy.xattrs_of(meta).all(|xattr| *xattr.name != *name)
 }
 
 /// Says whether it worked. The time of the last access is left alone.

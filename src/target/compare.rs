@@ -99,10 +99,13 @@ impl TargetFolder {
         let size = u64::try_from(stat.st_size).map_err(io::Error::other)?;
         let checks = [
             (Difference::Size, kind == EntryKind::File && size != meta.size),
-            (Difference::Mode, kind != EntryKind::Symlink && mode_of(&stat) != meta.mode),
+            (Difference::Mode, kind != EntryKind::Symlink && mode_of(&stat) != policy.mode(meta)),
             (Difference::Owner, self.has_other_owner(&stat, meta, policy.owner)),
             (Difference::Mtime, mtime_of(&stat)? != meta.mtime),
-            (Difference::Xattrs, policy.xattrs && has_other_xattrs(parent, name, kind, meta)?),
+            (
+                Difference::Xattrs,
+                policy.xattrs && has_other_xattrs(parent, name, kind, meta, policy)?,
+            ),
             (
                 Difference::LinkTarget,
                 kind == EntryKind::Symlink && target_of(parent, name)? != *meta.target,
@@ -127,12 +130,13 @@ fn has_other_xattrs(
     name: &[u8],
     kind: EntryKind,
     meta: &Metadata,
+    policy: &MetadataPolicy,
 ) -> io::Result<bool> {
     with_node(parent, name, kind, |node, _| {
-        if node.xattr_names()?.iter().any(|name| is_extra(name, meta)) {
+        if node.xattr_names()?.iter().any(|name| is_extra(name, meta, policy)) {
             return Ok(true);
         }
-        Ok(meta.xattrs.iter().any(|xattr| !has_xattr(node, xattr)))
+        Ok(policy.xattrs_of(meta).any(|xattr| !has_xattr(node, xattr)))
     })
 }
 

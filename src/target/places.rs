@@ -6,12 +6,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fd::{AsFd as _, BorrowedFd};
-use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, statat, unlinkat};
 use rustix::io::retry_on_intr;
 
 use super::existing::Existing;
 use super::resolve::HANDLE;
 use super::{TargetError, TargetFolder};
+use crate::format::path;
 
 /// Most symbolic links that are followed on the way to one path, as in the kernel.
 const MAX_LINKS: usize = 40;
@@ -103,6 +104,31 @@ impl TargetFolder {
         about
             .and_then(|stat| Existing::of(&stat))
             .map_err(|error| TargetError::new(self.place.clone(), "look at", error))
+    }
+
+    /// Whether the directory at `folder` (empty: the target itself) takes names for one that
+    /// differ only in upper and lower case, and such that differ only in Unicode normal form. A
+    /// file is made there for a moment to find out.
+    ///
+    /// # Errors
+    /// When the directory cannot be used.
+    pub fn folds(&self, folder: &[u8]) -> Result<(bool, bool), TargetError> {
+        let staged = self.stage(&[folder, b"/x"].concat()[usize::from(folder.is_empty())..]);
+        let (name, digits) = (path::name(&staged).to_vec(), path::name(&staged).len());
+        let composed = [&name[..], "\u{e9}".as_bytes()].concat();
+        let decomposed = [&name[..], "e\u{301}".as_bytes()].concat();
+        let mut upper = composed.clone();
+        upper[..digits].make_ascii_uppercase();
+        let folds = self.resolver.in_folder(folder, |parent| {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            drop(openat(parent, &composed, flags, Mode::RUSR | Mode::WUSR)?);
+            let there = |name: &[u8]| statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+            let folds = (there(&upper), there(&decomposed));
+            unlinkat(parent, &composed, AtFlags::empty())?;
+            Ok(folds)
+        });
+        self.discard(&staged);
+        folds.map_err(|error| TargetError::new(self.full(folder), "write to", error))
     }
 
     /// Which mount the directory at `folder` (empty: the target itself) belongs to.

@@ -245,7 +245,14 @@ fn rename_over(parent: &Parent, from: &[u8], name: &[u8]) -> io::Result<()> {
 /// Removes the tree at `name` after the new item took its place.
 fn replace_tree(resolver: &Resolver, parent: &Parent, from: &[u8], name: &[u8]) -> io::Result<()> {
     let gone = if exchange(parent, from, name)? { from } else { name };
-    remove::remove(resolver, parent, gone)?.map_err(|(_, error)| error)?;
+    let removed = remove::remove(resolver, parent, gone)?.map_err(|(_, error)| error);
+    if let Err(error) = removed {
+        // What is left of the tree goes back to its place.
+        if gone == from {
+            exchange(parent, from, name)?;
+        }
+        return Err(error);
+    }
     if gone == name { rename_new(parent, from, name) } else { Ok(()) }
 }
 

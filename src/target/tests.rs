@@ -31,7 +31,8 @@ fn file_meta() -> Metadata {
     }
 }
 
-const POLICY: MetadataPolicy = MetadataPolicy { owner: OwnerPolicy::Leave, xattrs: true };
+const POLICY: MetadataPolicy =
+    MetadataPolicy { owner: OwnerPolicy::Leave, xattrs: true, special: true };
 
 #[test]
 fn component_by_component_no_link_is_followed() {

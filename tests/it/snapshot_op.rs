@@ -65,7 +65,10 @@ impl World {
         world
     }
 
-    fn take(&self, change: impl FnOnce(&mut SnapshotOptions)) -> Result<SnapshotSummary, OpError> {
+    pub(crate) fn take(
+        &self,
+        change: impl FnOnce(&mut SnapshotOptions),
+    ) -> Result<SnapshotSummary, OpError> {
         let mut options = options();
         change(&mut options);
         snapshot(&self.repository, options)

@@ -18,7 +18,8 @@ use gabion::target::{
 };
 use tempfile::TempDir;
 
-const NUMBERS: MetadataPolicy = MetadataPolicy { owner: OwnerPolicy::Numbers, xattrs: true };
+const NUMBERS: MetadataPolicy =
+    MetadataPolicy { owner: OwnerPolicy::Numbers, xattrs: true, special: true };
 
 /// A target, and beside it a place that nothing may touch.
 struct Place {

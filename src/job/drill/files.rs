@@ -91,7 +91,7 @@ pub(super) fn restore_sample(
         dry_run: false,
         verify: true,
         // Content is what is tried out here; owners and attributes may be beyond the caller.
-        policy: MetadataPolicy { owner: OwnerPolicy::Leave, xattrs: false },
+        policy: MetadataPolicy { owner: OwnerPolicy::Leave, xattrs: false, special: false },
         sync: false,
         threads: place.threads,
         interrupted: Arc::clone(&place.interrupted),

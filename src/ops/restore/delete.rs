@@ -127,7 +127,10 @@ impl<'a> Deleter<'a> {
             return Ok(());
         }
         let target = self.restore.target()?;
-        let children = target.children(below)?;
+        let children = match target.children(below) {
+            Ok(children) => children,
+            Err(error) => return self.restore.one_entry_only(below, error),
+        };
         let mut extras: Vec<Box<[u8]>> = children
             .iter()
             .filter(|name| !names.contains(*name) && !target.is_own_staged(name))
@@ -191,7 +194,10 @@ impl<'a> Deleter<'a> {
         mode: Mode,
     ) -> Result<bool, OpError> {
         let target = self.restore.target()?;
-        let mount = target.mount_of(folder)?;
+        let mount = match target.mount_of(folder) {
+            Ok(mount) => mount,
+            Err(error) => return self.restore.one_entry_only(folder, error).map(|()| false),
+        };
         let top =
             Level { path: folder.into(), names: names.into_iter(), rules, mount, stays: false };
         let mut levels = vec![top];
@@ -209,7 +215,15 @@ impl<'a> Deleter<'a> {
                 continue;
             };
             let item = joined(&level.path, &name);
-            let Some(there) = target.existing(&item)? else { continue };
+            let there = match target.existing(&item) {
+                Ok(Some(there)) => there,
+                Ok(None) => continue,
+                Err(error) => {
+                    level.stays = true;
+                    self.restore.one_entry_only(&item, error)?;
+                    continue;
+                }
+            };
             if self.keeps(&item, &there, level.rules.as_ref())? {
                 level.stays = true;
             } else if there.kind != EntryKind::Directory {

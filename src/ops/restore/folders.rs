@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use super::delete::{Deleter, Kept};
+use super::names::NamesSeen;
 use super::steps::Step;
 use super::walk::{Walk, plan};
-use crate::format::entry::Metadata;
+use crate::format::entry::{EntryKind, Metadata};
 use crate::format::path;
 use crate::ops::OpError;
 
@@ -24,12 +25,15 @@ pub(super) struct Folder {
     existed: bool,
     /// Whether what it holds stays although the snapshot does not have it.
     pub(super) kept: Kept,
+    /// Nothing in it is restored: it cannot be made, or the target takes its name for another one.
+    pub(super) clashes: bool,
+    pub(super) names_seen: NamesSeen,
     /// What the snapshot has in it; only known when the rest is to be deleted.
     pub(super) names: HashSet<Box<[u8]>>,
 }
 
 impl Folder {
-    pub(super) fn new(below: Box<[u8]>, meta: Metadata) -> Self {
+    pub(super) fn new(below: Box<[u8]>, meta: Metadata, clashes: bool) -> Self {
         Self {
             below,
             meta,
@@ -39,6 +43,8 @@ impl Folder {
             late: false,
             existed: false,
             kept: Kept::No,
+            clashes,
+            names_seen: NamesSeen::default(),
             names: HashSet::new(),
         }
     }
@@ -61,9 +67,9 @@ impl Walk<'_, '_> {
                     Some(target) => target.existing(&folder.below)?,
                     None => None,
                 };
-                folder.existed = there.is_some();
+                folder.existed = there.is_some_and(|there| there.kind == EntryKind::Directory);
                 match &self.deleter {
-                    _ if there.is_none() => plan(restore, "make", &folder.below),
+                    _ if !folder.existed => plan(restore, "make", &folder.below),
                     Some(deleter) => folder.kept = deleter.enters(&folder.below, above)?,
                     None => {}
                 }
@@ -75,7 +81,9 @@ impl Walk<'_, '_> {
                 // Nothing is in its way, and nobody looks into it before the window is written.
                 folder.step = Some(self.window.step(Step::MakeFolder(folder.below.clone())));
             } else {
-                folder.existed = restore.make_folder(&folder.below, Some(&folder.meta))?;
+                let made = restore.make_folder(&folder.below, Some(&folder.meta))?;
+                folder.clashes |= made.is_none();
+                folder.existed = made == Some(true);
                 if folder.existed {
                     restore.clean(&folder.below);
                 }
@@ -111,6 +119,9 @@ impl Walk<'_, '_> {
             }
             let Some(folder) = self.folders.pop() else { return Ok(()) };
             if !folder.made {
+                continue;
+            }
+            if folder.clashes {
                 continue;
             }
             if let (true, Some(deleter)) = (folder.existed, &mut self.deleter) {

@@ -116,7 +116,7 @@ impl LargeFile {
             .and_then(|applied| target.commit(&staged, &self.path, self.put).map(|()| applied));
         match placed {
             Ok(applied) => {
-                restore.made(applied);
+                restore.made(&self.path, applied);
                 Ok(())
             }
             Err(error) => self.failed_with(restore, error),

@@ -16,21 +16,25 @@ mod existing;
 mod filter;
 mod folders;
 mod large;
+mod links;
+mod names;
 mod options;
+mod own_file;
 mod rules;
 mod steps;
 mod verify;
 mod walk;
 mod window;
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
 
-pub use options::{Overwrite, RestoreOptions, RestoreSummary};
+pub use options::{LostSpecial, Overwrite, RestoreOptions, RestoreSummary, Special};
 
 use crate::event::{Event, Problem};
 use crate::format::entry::Metadata;
@@ -64,7 +68,13 @@ fn restore_all(
     let pool = pool(options.threads)?;
     let (target, was_empty) = open_target(options)?;
     let top_before = target.as_ref().map(TargetFolder::about).transpose()?;
-    let restore = Restore { repository, options, target, counters: Counters::default() };
+    let restore = Restore {
+        repository,
+        options,
+        target,
+        counters: Counters::default(),
+        failed: Failures::default(),
+    };
     let counts = &options.snapshot.counts;
     if options.path.as_deref().is_none_or(<[u8]>::is_empty) {
         let (items, bytes) = (counts.entries, counts.bytes);
@@ -141,6 +151,29 @@ struct Restore<'a> {
     options: &'a RestoreOptions,
     target: Option<TargetFolder>,
     counters: Counters,
+    failed: Failures,
+}
+
+/// Most entries with problems that are remembered.
+const MAX_FAILURES: usize = 100_000;
+
+/// Which entries had problems: what is at their places may be what was there before.
+#[derive(Debug, Default)]
+struct Failures(Mutex<HashSet<Box<[u8]>>>);
+
+impl Failures {
+    fn add(&self, below: &[u8]) {
+        let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.len() < MAX_FAILURES {
+            failed.insert(below.into());
+        }
+    }
+
+    /// Whether an entry had problems, as far as that is known.
+    fn may_hold(&self, below: &[u8]) -> bool {
+        let failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.len() >= MAX_FAILURES || failed.contains(below)
+    }
 }
 
 impl Restore<'_> {
@@ -159,6 +192,7 @@ impl Restore<'_> {
     /// Reports an entry that could not be restored.
     fn problem(&self, below: &[u8], message: String) {
         Self::count(&self.counters.problems);
+        self.failed.add(below);
         let subject = raw_path(below);
         self.repository.observer().event(Event::Problem(Problem { subject, message }));
     }
@@ -182,22 +216,46 @@ impl Restore<'_> {
     }
 
     /// Counts an entry that was made, and what of its metadata could not be set.
-    fn made(&self, applied: Applied) {
+    fn made(&self, below: &[u8], applied: Applied) {
         Self::count(&self.counters.restored);
-        self.applied(applied);
+        self.applied(below, applied);
     }
 
     /// Gives the target the metadata of the folder whose content it got.
     fn finish_top(&self, meta: &Metadata) -> Result<(), OpError> {
         match self.target()?.finish_top(meta, &self.options.policy) {
-            Ok(applied) => self.applied(applied),
+            Ok(applied) => self.applied(b".", applied),
             Err(error) => self.one_entry_only(b".", error)?,
         }
         Ok(())
     }
 
-    fn applied(&self, applied: Applied) {
+    /// Counts what of an entry's metadata is special, and what could not be set.
+    fn applied(&self, below: &[u8], applied: Applied) {
         let counters = &self.counters;
+        for (special, lost, set, counter) in [
+            (
+                Special::SetId,
+                applied.special_bits_dropped,
+                applied.special_bits_set,
+                &counters.set_ids,
+            ),
+            (
+                Special::Capability,
+                applied.capability_failed,
+                applied.capability_set,
+                &counters.capabilities,
+            ),
+        ] {
+            if lost {
+                self.lost(below, special);
+            } else if set {
+                Self::count(counter);
+            }
+        }
+        if applied.foreign_owner {
+            Self::count(&counters.foreign_owners);
+        }
         for (failed, counter) in [
             (applied.owner_failed, &counters.owners_failed),
             (applied.xattrs_failed > 0, &counters.xattrs_failed),
@@ -210,6 +268,11 @@ impl Restore<'_> {
                 Self::count(counter);
             }
         }
+    }
+
+    /// Names and counts something special that could not be set.
+    fn lost(&self, below: &[u8], special: Special) {
+        self.counters.lose(below, special);
     }
 
     /// The path in the snapshot of what is at `below` in the target.

@@ -1,8 +1,8 @@
 //! What is restored, where and how, and what came of it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::format::snapshot::Snapshot;
 use crate::source::pattern::Patterns;
@@ -13,7 +13,8 @@ use crate::target::MetadataPolicy;
 pub enum Overwrite {
     /// It is replaced.
     Always,
-    /// It is replaced unless size and time of the last change are the same.
+    /// It is replaced unless size and time of the last change are the same, and it is one file with
+    /// the same names as in the snapshot.
     IfChanged,
     /// It is replaced when the snapshot's is newer.
     IfNewer,
@@ -61,8 +62,39 @@ pub struct RestoreOptions {
     pub interrupted: Arc<AtomicBool>,
 }
 
+/// What gives an entry more rights than its content, or access to hardware.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Special {
+    /// The set-user-id or set-group-id bit.
+    SetId,
+    /// Capabilities of a program.
+    Capability,
+    /// A device.
+    Device,
+}
+
+impl Special {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SetId => "set-user-id or set-group-id bit",
+            Self::Capability => "capabilities",
+            Self::Device => "device",
+        }
+    }
+}
+
+/// Something special that could not be restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostSpecial {
+    /// The entry, below the target.
+    pub path: Box<[u8]>,
+    /// What of it.
+    pub what: Special,
+}
+
 /// What came of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RestoreSummary {
     /// Entries that were made or replaced (or would be).
     pub restored: u64,
@@ -84,6 +116,22 @@ pub struct RestoreSummary {
     pub xattrs_failed: u64,
     /// Entries whose mode (special bits included) or times could not be set.
     pub modes_or_times_failed: u64,
+    /// Names of files that are not linked with other names of the same file, as in the snapshot.
+    pub unlinked: u64,
+    /// Entries that got their set-user-id or set-group-id bits.
+    pub set_ids: u64,
+    /// Entries that got capabilities.
+    pub capabilities: u64,
+    /// Devices that were made.
+    pub devices: u64,
+    /// Entries that were given to another user than the one who restores.
+    pub foreign_owners: u64,
+    /// Devices that were left out because the policy leaves special things out.
+    pub specials_left_out: u64,
+    /// How many set-user-id and set-group-id bits, capabilities and devices could not be restored.
+    pub specials_lost: u64,
+    /// The first of those.
+    pub lost: Vec<LostSpecial>,
     /// Entries that could not be restored, and entries that differ when verified.
     pub problems: u64,
     /// How many of the problems are damage in the repository.
@@ -105,14 +153,34 @@ pub(super) struct Counters {
     pub(super) owners_failed: AtomicU64,
     pub(super) xattrs_failed: AtomicU64,
     pub(super) modes_or_times_failed: AtomicU64,
+    pub(super) unlinked: AtomicU64,
+    pub(super) set_ids: AtomicU64,
+    pub(super) capabilities: AtomicU64,
+    pub(super) devices: AtomicU64,
+    pub(super) foreign_owners: AtomicU64,
+    pub(super) specials_left_out: AtomicU64,
+    pub(super) specials_lost: AtomicU64,
+    lost: Mutex<Vec<LostSpecial>>,
     pub(super) problems: AtomicU64,
     pub(super) damaged: AtomicU64,
     pub(super) verified: AtomicU64,
 }
 
+/// How many special things that were lost are named.
+const NAMED: usize = 20;
+
 impl Counters {
+    /// Counts something special that could not be restored, and names the first.
+    pub(super) fn lose(&self, below: &[u8], what: Special) {
+        self.specials_lost.fetch_add(1, Ordering::Relaxed);
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        if lost.len() < NAMED {
+            lost.push(LostSpecial { path: below.into(), what });
+        }
+    }
+
     pub(super) fn summary(&self) -> RestoreSummary {
-        let get = |counter: &AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         RestoreSummary {
             restored: get(&self.restored),
             unchanged: get(&self.unchanged),
@@ -124,6 +192,14 @@ impl Counters {
             owners_failed: get(&self.owners_failed),
             xattrs_failed: get(&self.xattrs_failed),
             modes_or_times_failed: get(&self.modes_or_times_failed),
+            unlinked: get(&self.unlinked),
+            set_ids: get(&self.set_ids),
+            capabilities: get(&self.capabilities),
+            devices: get(&self.devices),
+            foreign_owners: get(&self.foreign_owners),
+            specials_left_out: get(&self.specials_left_out),
+            specials_lost: get(&self.specials_lost),
+            lost: self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             problems: get(&self.problems),
             damaged: get(&self.damaged),
             verified: get(&self.verified),

@@ -90,13 +90,14 @@ impl Range {
 }
 
 impl Restore<'_> {
-    /// Makes a folder; says whether it was there before. Something else in its place is replaced
+    /// Makes a folder; says whether it was there before, or nothing when it cannot be made, which
+    /// is reported. Something else in its place is replaced
     /// if `overwrite` allows it for an entry with the metadata `meta`.
     pub(super) fn make_folder(
         &self,
         path: &[u8],
         meta: Option<&Metadata>,
-    ) -> Result<bool, OpError> {
+    ) -> Result<Option<bool>, OpError> {
         let target = self.target()?;
         let made = match target.make_folder(path) {
             Err(TargetError { kind: TargetErrorKind::NotAFolder, .. })
@@ -107,8 +108,8 @@ impl Restore<'_> {
             made => made,
         };
         match made {
-            Ok(new) => Ok(!new),
-            Err(error) => self.one_entry_only(path, error).map(|()| false),
+            Ok(new) => Ok(Some(!new)),
+            Err(error) => self.one_entry_only(path, error).map(|()| None),
         }
     }
 
@@ -125,7 +126,7 @@ impl Restore<'_> {
     /// Gives a folder that nothing more goes into its metadata.
     pub(super) fn finish_folder(&self, path: &[u8], meta: &Metadata) -> Result<(), OpError> {
         match self.target()?.finish_folder(path, meta, &self.options.policy) {
-            Ok(applied) => self.made(applied),
+            Ok(applied) => self.made(path, applied),
             Err(error) => self.one_entry_only(path, error)?,
         }
         Ok(())
@@ -141,7 +142,7 @@ impl Restore<'_> {
         let (target, policy) = (self.target()?, &self.options.policy);
         match target.put(path, put, |at| target.write_small(at, meta, bytes, policy, false)) {
             Ok(applied) => {
-                self.made(applied);
+                self.made(path, applied);
                 let len = bytes.len() as u64;
                 self.counters.bytes.fetch_add(len, std::sync::atomic::Ordering::Relaxed);
                 Ok(())

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::Restore;
 use super::filter::Filter;
+use super::links::NamesChecked;
 use crate::crypto::ChunkKind;
 use crate::event::Event;
 use crate::format::entry::{Content, ContentItem, Entry, EntryKind, Metadata};
@@ -36,6 +37,7 @@ pub(super) fn verify(
     let mut cursor = PageReader::new(restore.repository).cursor(options.snapshot.root);
     cursor.seek(&top)?;
     let mut batch = Vec::with_capacity(BATCH);
+    let mut names = NamesChecked::default();
     loop {
         let entry = cursor.next_entry()?.filter(|entry| path::is_within(&entry.path, &top));
         let at_end = entry.is_none();
@@ -48,6 +50,7 @@ pub(super) fn verify(
             };
             if let Some(below) = below
                 && entry.meta.kind != EntryKind::Socket
+                && (options.policy.special || !is_device(entry.meta.kind))
                 && filter.wants(&below, is_folder)
             {
                 entry.path = below;
@@ -61,12 +64,17 @@ pub(super) fn verify(
             let compared = batch.len() as u64;
             let done = std::mem::take(&mut batch);
             pool.install(|| done.par_iter().try_for_each(|entry| compare(restore, entry)))?;
+            done.iter().for_each(|entry| names.check(restore, entry));
             restore.repository.observer().event(Event::Progress { items: compared, bytes: 0 });
         }
         if at_end {
             return Ok(());
         }
     }
+}
+
+fn is_device(kind: EntryKind) -> bool {
+    matches!(kind, EntryKind::CharDevice | EntryKind::BlockDevice)
 }
 
 fn compare(restore: &Restore<'_>, entry: &Entry) -> Result<(), OpError> {
@@ -101,6 +109,11 @@ fn report(restore: &Restore<'_>, below: &[u8], found: Vec<String>) {
     if !found.is_empty() {
         restore.problem(below, format!("differs after the restore: {}", found.join(", ")));
     }
+}
+
+/// Whether a file of the target has the content of its entry; no when that cannot be found out.
+pub(super) fn is_same_content(restore: &Restore<'_>, entry: &Entry) -> bool {
+    same_content(restore, entry).unwrap_or(false)
 }
 
 enum Trouble {

@@ -1,18 +1,19 @@
 //! The walk of a restore: decides what happens to each entry and gathers windows of work.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::hash::RandomState;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 
 use super::Restore;
 use super::delete::Deleter;
-use super::existing::Verdict;
 use super::filter::Filter;
 use super::folders::Folder;
 use super::large::LargeFile;
+use super::links::Links;
+use super::names::{Alike, NamesSeen};
 use super::steps::{SmallContent, Step};
-use super::window::{FurtherName, Window};
+use super::window::Window;
 use crate::crypto::ChunkKind;
 use crate::event::Event;
 use crate::format::entry::{Content, ContentItem, Entry, EntryKind, Metadata};
@@ -30,12 +31,6 @@ const SMALL: u64 = 1 << 20;
 /// Steps of a range.
 const RANGE: usize = 512;
 
-/// The first name of a file with several, and how many are still to come.
-struct FirstName {
-    path: Box<[u8]>,
-    left: u32,
-}
-
 pub(super) struct Walk<'a, 'r> {
     pub(super) restore: &'a Restore<'a>,
     cursor: Cursor<'r>,
@@ -48,8 +43,10 @@ pub(super) struct Walk<'a, 'r> {
     windows: SyncSender<Window>,
     /// Counts the ranges of all windows.
     pub(super) range: u64,
-    /// The first name of each file with several, until all came by.
-    links: HashMap<(u64, u64), FirstName>,
+    pub(super) links: Links,
+    /// What hashes names, for [`NamesSeen`].
+    hashing: RandomState,
+    names_seen: NamesSeen,
     top_names: HashSet<Box<[u8]>>,
     pub(super) deleter: Option<Deleter<'a>>,
 }
@@ -70,7 +67,9 @@ impl<'a> Walk<'a, 'a> {
             window: Window::default(),
             windows,
             range: 0,
-            links: HashMap::new(),
+            links: Links::default(),
+            hashing: RandomState::new(),
+            names_seen: NamesSeen::default(),
             top_names: HashSet::new(),
             deleter: Deleter::new(restore)?,
         })
@@ -143,21 +142,58 @@ impl<'a> Walk<'a, 'a> {
             return Ok(());
         }
         let wanted = self.filter.wants(&below, is_folder);
+        let clashes = self.folders.last().is_some_and(|folder| folder.clashes)
+            || (wanted && self.clashes(&below)?);
         if is_folder {
-            self.folders.push(Folder::new(below, entry.meta));
-            if !wanted {
+            self.folders.push(Folder::new(below, entry.meta, clashes));
+            if !wanted || clashes {
                 return self.left_out();
             }
             self.make_folders()?;
             return self.cut_if_due();
         }
-        if !wanted {
+        if !wanted || clashes {
             return self.left_out();
         }
         entry.path = below;
         self.make_folders()?;
+        if self.folders.last().is_some_and(|folder| folder.clashes) {
+            return self.left_out();
+        }
         self.restore_item(entry)?;
         self.cut_if_due()
+    }
+
+    /// Whether the target would take the name for that of an entry that came before it, which is
+    /// reported.
+    fn clashes(&mut self, below: &[u8]) -> Result<bool, OpError> {
+        let seen = self.folders.last_mut().map_or(&mut self.names_seen, |f| &mut f.names_seen);
+        let Some(alike) = seen.add(path::name(below), &self.hashing) else { return Ok(false) };
+        let Some(target) = self.restore.target.as_ref().filter(|_| !self.restore.options.dry_run)
+        else {
+            return Ok(false);
+        };
+        // The folder may not be made yet; it will be like the one that it is in.
+        let mut folder = path::parent(below);
+        while !folder.is_empty() && target.existing(folder)?.is_none() {
+            folder = path::parent(folder);
+        }
+        let (case, form) = match target.folds(folder) {
+            Ok(folds) => folds,
+            Err(error) => return self.restore.one_entry_only(below, error).map(|()| true),
+        };
+        let (clashes, what) = match alike {
+            Alike::Case => (case, "upper and lower case"),
+            Alike::Form => (form, "Unicode form"),
+        };
+        if clashes {
+            let why = format!(
+                "the target takes it for another entry of the same directory: their names differ \
+                 in {what} only"
+            );
+            self.restore.problem(below, why);
+        }
+        Ok(clashes)
     }
 
     fn left_out(&self) -> Result<(), OpError> {
@@ -165,86 +201,8 @@ impl<'a> Walk<'a, 'a> {
         Ok(())
     }
 
-    fn restore_item(&mut self, entry: Entry) -> Result<(), OpError> {
-        let restore = self.restore;
-        if entry.meta.kind == EntryKind::Socket {
-            Restore::count(&restore.counters.sockets);
-            return Ok(());
-        }
-        let put = match self.verdict(&entry)? {
-            Verdict::Refuse => return Ok(()),
-            Verdict::Keep => {
-                Restore::count(&restore.counters.kept);
-                return Ok(());
-            }
-            Verdict::OnlyMetadata => {
-                Restore::count(&restore.counters.unchanged);
-                self.remember_link(&entry);
-                if !restore.options.dry_run {
-                    let set = restore.target()?.set_metadata(
-                        &entry.path,
-                        &entry.meta,
-                        &restore.options.policy,
-                    );
-                    match set {
-                        Ok(applied) => restore.applied(applied),
-                        Err(error) => restore.one_entry_only(&entry.path, error)?,
-                    }
-                }
-                return Ok(());
-            }
-            Verdict::Make(put) => put,
-        };
-        if restore.options.dry_run {
-            Restore::count(&restore.counters.restored);
-            restore.counters.bytes.fetch_add(entry.meta.size, Ordering::Relaxed);
-            let is_new = matches!(put, Put::Fresh | Put::New);
-            plan(restore, if is_new { "make" } else { "replace" }, &entry.path);
-            return Ok(());
-        }
-        if entry.meta.kind == EntryKind::File && entry.meta.links > 1 {
-            if let Some(first) = self.first_name(&entry) {
-                let further = entry.path;
-                self.finish_folder_late();
-                self.window.links.push(FurtherName { first, further, put });
-                return Ok(());
-            }
-            self.remember_link(&entry);
-        }
-        match entry.meta.kind {
-            EntryKind::File | EntryKind::Stream => self.add_file(entry, put),
-            _ => {
-                self.finish_folder_late();
-                self.window.specials.push((entry, put));
-                Ok(())
-            }
-        }
-    }
-
-    /// The name under which a file with several names was restored already.
-    fn first_name(&mut self, entry: &Entry) -> Option<Box<[u8]>> {
-        let key = (entry.meta.filesystem, entry.meta.inode);
-        let known = self.links.get_mut(&key)?;
-        let first = known.path.clone();
-        known.left = known.left.saturating_sub(1);
-        if known.left == 0 {
-            self.links.remove(&key);
-        }
-        Some(first)
-    }
-
-    fn remember_link(&mut self, entry: &Entry) {
-        if entry.meta.kind == EntryKind::File && entry.meta.links > 1 {
-            let key = (entry.meta.filesystem, entry.meta.inode);
-            let first = FirstName { path: entry.path.clone(), left: entry.meta.links - 1 };
-            self.links.entry(key).or_insert(first);
-            // Its other names are made from this one, which has to be reached for that.
-            self.finish_folder_late();
-        }
-    }
-
     /// Adds a file to the window; a large one may fill several windows.
-    fn add_file(&mut self, entry: Entry, put: Put) -> Result<(), OpError> {
+    pub(super) fn add_file(&mut self, entry: Entry, put: Put) -> Result<(), OpError> {
         let Entry { path, meta, content } = entry;
         let content = match content {
             Content::Empty => SmallContent::Inline(Box::default()),

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use super::Restore;
 use super::large::LargeFiles;
+use super::options::Special;
 use super::steps::{Range, Step};
 use crate::event::Event;
 use crate::format::entry::{Entry, EntryKind, Metadata};
@@ -32,7 +33,7 @@ const OPEN_FILES: usize = 256;
 /// One more name of a file.
 pub(super) struct FurtherName {
     pub(super) first: Box<[u8]>,
-    pub(super) further: Box<[u8]>,
+    pub(super) further: Entry,
     pub(super) put: Put,
 }
 
@@ -132,13 +133,7 @@ impl Window {
             self.large.write(restore)?;
             self.specials.par_iter().try_for_each(|(entry, put)| make_special(restore, entry, *put))
         })?;
-        for FurtherName { first, further, put } in &self.links {
-            let target = restore.target()?;
-            match target.put(further, *put, |at| target.make_hard_link(first, at)) {
-                Ok(()) => Restore::count(&restore.counters.restored),
-                Err(error) => restore.one_entry_only(further, error)?,
-            }
-        }
+        self.links.iter().try_for_each(|name| restore.link(name))?;
         for (path, meta) in &self.folders {
             restore.finish_folder(path, meta)?;
         }
@@ -173,7 +168,7 @@ impl Window {
     }
 }
 
-fn make_special(restore: &Restore<'_>, entry: &Entry, put: Put) -> Result<(), OpError> {
+pub(super) fn make_special(restore: &Restore<'_>, entry: &Entry, put: Put) -> Result<(), OpError> {
     let (target, policy) = (restore.target()?, &restore.options.policy);
     let meta = &entry.meta;
     let make = |at: &[u8]| match meta.kind {
@@ -182,8 +177,18 @@ fn make_special(restore: &Restore<'_>, entry: &Entry, put: Put) -> Result<(), Op
         _ => target.make_device(at, meta, policy),
     };
     match target.put(&entry.path, put, make) {
-        Ok(applied) => restore.made(applied),
-        Err(error) => restore.one_entry_only(&entry.path, error)?,
+        Ok(applied) => {
+            if matches!(meta.kind, EntryKind::CharDevice | EntryKind::BlockDevice) {
+                Restore::count(&restore.counters.devices);
+            }
+            restore.made(&entry.path, applied);
+        }
+        Err(error) => {
+            if matches!(meta.kind, EntryKind::CharDevice | EntryKind::BlockDevice) {
+                restore.lost(&entry.path, Special::Device);
+            }
+            restore.one_entry_only(&entry.path, error)?;
+        }
     }
     Ok(())
 }

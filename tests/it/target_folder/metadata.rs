@@ -232,7 +232,7 @@ fn owners_are_found_by_name() {
         group: b"root".as_slice().into(),
     };
     recorded.owner = Arc::new(owner);
-    let names = MetadataPolicy { owner: OwnerPolicy::Names, xattrs: true };
+    let names = MetadataPolicy { owner: OwnerPolicy::Names, xattrs: true, special: true };
     let applied = place.target.write_small(b"f", &recorded, b"", &names, false).unwrap();
     let found = place.target.existing(b"f").unwrap().unwrap();
     assert_eq!(applied.owner_failed, (found.uid, found.gid) != (0, 0));

@@ -86,7 +86,7 @@ fn a_program_never_gets_the_rights_of_another_owner() {
         return;
     }
     let place = Place::new();
-    let leave = MetadataPolicy { owner: OwnerPolicy::Leave, xattrs: true };
+    let leave = MetadataPolicy { owner: OwnerPolicy::Leave, xattrs: true, special: true };
     let foreign = owned_by(4711, 0, Metadata { mode: 0o6755, ..file_meta(b"") });
     let applied = place.target.write_small(b"f", &foreign, b"", &leave, false).unwrap();
     assert_eq!(applied, Applied { special_bits_dropped: true, ..Applied::default() });
@@ -121,7 +121,8 @@ fn an_ordinary_user_loses_owners_and_special_bits_only() {
 
         let trusted = Metadata { xattrs: Arc::new([xattr("trusted.a", b"1")]), ..own };
         let applied = target.write_small(b"t", &trusted, b"x", &NUMBERS, false).unwrap();
-        assert_eq!(applied, Applied { xattrs_failed: 1, ..Applied::default() });
+        let expected = Applied { xattrs_failed: 1, special_bits_set: true, ..Applied::default() };
+        assert_eq!(applied, expected);
         let device = Metadata { device: 0x103, ..meta(EntryKind::CharDevice) };
         let error = target.make_device(b"dev", &device, &NUMBERS).unwrap_err();
         assert_eq!(error.kind, TargetErrorKind::NotPermitted);

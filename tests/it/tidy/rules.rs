@@ -129,6 +129,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("thiserror", &[]),
     ("tokio", &["src/storage/sftp_packets.rs"]),
     ("toml", &["src/job/config/"]),
+    ("unicode_normalization", &["src/ops/restore/names.rs"]),
     ("ureq", &["src/job/notify/"]),
     ("walkdir", &["src/source/portable.rs"]),
     ("zeroize", &["src/crypto/", "src/format/key_slot.rs", "src/repo/index/"]),

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use gabion::format::snapshot::Snapshot;
+use gabion::format::path::printable;
+use gabion::format::snapshot::{RawBytes, Snapshot};
 use gabion::ops::find_snapshot;
 use gabion::ops::restore::{Overwrite, RestoreOptions, RestoreSummary, restore};
 use gabion::repo::Repository;
@@ -16,6 +17,7 @@ use serde::Serialize;
 use crate::arguments::snapshot_spec;
 use crate::errors::{Exit, Failure};
 use crate::output::{one_json, one_line};
+use crate::render::names::raw;
 use crate::render::values::{count, counted, size};
 use crate::running::must_be_stopped;
 use crate::session::Session;
@@ -83,6 +85,9 @@ pub(crate) struct Args {
     /// Restore no extended attributes and no access control lists
     #[arg(long)]
     no_xattrs: bool,
+    /// Leave out devices, set-user-id and set-group-id bits of files, and capabilities
+    #[arg(long)]
+    no_special: bool,
     /// Do not wait until everything has reached the disk
     #[arg(long)]
     no_sync: bool,
@@ -125,9 +130,25 @@ struct Summary {
     owners_failed: u64,
     xattrs_failed: u64,
     modes_or_times_failed: u64,
+    unlinked: u64,
+    set_ids: u64,
+    capabilities: u64,
+    devices: u64,
+    foreign_owners: u64,
+    specials_left_out: u64,
+    specials_lost: u64,
+    /// The first of those.
+    lost: Vec<Lost>,
     problems: u64,
     damaged: u64,
     verified: u64,
+}
+
+/// Something special that could not be restored.
+#[derive(Serialize)]
+struct Lost {
+    path: RawBytes,
+    what: &'static str,
 }
 
 /// Restores what was asked for.
@@ -217,7 +238,7 @@ fn files(
         protected: if args.delete { session.own_paths()? } else { Vec::new() },
         dry_run,
         verify: args.verify,
-        policy: MetadataPolicy { owner, xattrs: !args.no_xattrs },
+        policy: MetadataPolicy { owner, xattrs: !args.no_xattrs, special: !args.no_special },
         sync: !args.no_sync,
         threads: session.threads(),
         interrupted: of.interrupted,
@@ -236,6 +257,8 @@ fn files(
 }
 
 fn print(session: &Session, summary: &RestoreSummary, dry_run: bool) -> Result<(), Failure> {
+    let lost =
+        summary.lost.iter().map(|lost| Lost { path: raw(&lost.path), what: lost.what.name() });
     if session.json() {
         return one_json(&Summary {
             dry_run,
@@ -249,10 +272,21 @@ fn print(session: &Session, summary: &RestoreSummary, dry_run: bool) -> Result<(
             owners_failed: summary.owners_failed,
             xattrs_failed: summary.xattrs_failed,
             modes_or_times_failed: summary.modes_or_times_failed,
+            unlinked: summary.unlinked,
+            set_ids: summary.set_ids,
+            capabilities: summary.capabilities,
+            devices: summary.devices,
+            foreign_owners: summary.foreign_owners,
+            specials_left_out: summary.specials_left_out,
+            specials_lost: summary.specials_lost,
+            lost: lost.collect(),
             problems: summary.problems,
             damaged: summary.damaged,
             verified: summary.verified,
         });
+    }
+    for Lost { path, what } in lost {
+        session.console.notice(&format!("{}: without its {what}", printable(&path.0)));
     }
     if session.quiet() { Ok(()) } else { one_line(in_words(summary, dry_run)) }
 }
@@ -271,6 +305,13 @@ fn in_words(summary: &RestoreSummary, dry_run: bool) -> String {
         (summary.owners_failed, "with another owner"),
         (summary.xattrs_failed, "without all attributes"),
         (summary.modes_or_times_failed, "with other permissions or times"),
+        (summary.unlinked, "not linked with other names of the same file"),
+        (summary.set_ids, "with set-user-id or set-group-id bits"),
+        (summary.capabilities, "with capabilities"),
+        (summary.devices, "devices"),
+        (summary.foreign_owners, "of other owners"),
+        (summary.specials_left_out, "devices left out"),
+        (summary.specials_lost, "devices, set-user-id bits or capabilities lost"),
         (summary.verified, "verified"),
         (summary.problems, "PROBLEMS"),
     ] {
