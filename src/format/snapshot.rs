@@ -327,6 +327,10 @@ pub struct Session {
     /// came.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forgets: Vec<SnapshotId>,
+    /// Nobody is at work: this is the trace that a finished removal leaves, so that other clients
+    /// need not wonder where the snapshots are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub over: bool,
 }
 
 impl Session {

@@ -187,7 +187,7 @@ fn confirm(
     // As long as the old one is there after the new one is, every listing shows one of them. Who
     // removed it meanwhile wanted it gone, or has put another in its place.
     if !repository.snapshot_exists(old.id)? {
-        repository.remove_snapshots(&[new.id], presence)?;
+        repository.remove_replaced(&[new.id], presence)?;
         return Err(forgotten());
     }
     Ok(())
@@ -200,7 +200,7 @@ fn remove_all(
     presence: &Presence,
 ) -> Result<(), OpError> {
     if !ids.is_empty() {
-        repository.remove_snapshots(ids, presence)?;
+        repository.remove_replaced(ids, presence)?;
     }
     Ok(())
 }

@@ -199,10 +199,11 @@ impl ForgetPlan {
         if !summary.removed.is_empty() {
             // Before it is done: a prune after an interruption would wonder where they are. It may
             // have seen them under ids that they had before their tags were changed.
-            let formerly = self.going().flat_map(|snapshot| &snapshot.formerly);
-            let ids: Vec<SnapshotId> = summary.removed.iter().chain(formerly).copied().collect();
+            let formerly = self.going().flat_map(|snapshot| snapshot.formerly.clone());
+            let formerly: Vec<SnapshotId> = formerly.collect();
+            let ids: Vec<SnapshotId> = summary.removed.iter().chain(&formerly).copied().collect();
             super::prune::forgotten(repository, &ids);
-            repository.remove_snapshots(&summary.removed, presence)?;
+            repository.forget_snapshots(&summary.removed, &formerly, presence)?;
         }
         Ok(summary)
     }

@@ -114,7 +114,10 @@ impl Repository {
         let (Some(copy), Some(record)) = (copies.next(), copies.next()) else { return Ok(None) };
         let copy = self.publish_copy(copy_name, copy, &snapshot)?;
         match self.publish_copy(ObjectName::snapshot(snapshot.id), record, &snapshot)? {
-            Some(record) => Ok(Some(copy.unwrap_or_default() + record)),
+            Some(record) => {
+                self.remember_confirmed(snapshot.id);
+                Ok(Some(copy.unwrap_or_default() + record))
+            }
             None => {
                 self.storage.delete(copy_name)?;
                 Ok(None)

@@ -45,6 +45,19 @@ pub enum RepositoryError {
     /// A passphrase or key file was given for a repository that is not encrypted.
     #[error("{0} is not encrypted, but a passphrase or key file was given for it")]
     UnexpectedPlaintext(String),
+    /// It was encrypted when this client last saw it.
+    #[error("{0} was encrypted before, and now says that it is not")]
+    NoLongerEncrypted(String),
+    /// Another repository lay there when this client last looked.
+    #[error("{place} now holds the repository {found}; this machine knows {known} there")]
+    AnotherRepository {
+        /// Where.
+        place: String,
+        /// What is there now.
+        found: String,
+        /// What was there.
+        known: String,
+    },
     /// No key slot could even be tried.
     #[error("no key slot of the repository is usable: {reason}")]
     NoUsableSlot {

@@ -3,7 +3,9 @@
 mod base;
 mod confirm;
 pub mod error;
+mod forget;
 pub mod index;
+mod memory;
 mod open;
 mod parity;
 mod reader;
@@ -19,6 +21,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use base::Base;
 pub use confirm::{PreparedRecord, Sealed};
 pub use error::RepositoryError;
+pub use memory::{RepositoryMemory, SnapshotChanges};
 pub use open::{InitOptions, OpenOptions, Unlock};
 pub use parity::{PackState, ParityHead, pack_state, parity_head, publish_parity};
 pub use reader::{ChunkReader, PackReader, check_block};
@@ -41,6 +44,7 @@ pub struct Repository {
     config: Config,
     keys: Keys,
     opened_by: Option<OpenedBy>,
+    memory: Option<Arc<RepositoryMemory>>,
     cache_base: Option<std::path::PathBuf>,
     index: RwLock<Index>,
     /// How often the index was made anew because the cached one could not be used.

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 
 use super::index::Index;
+use super::memory::RepositoryMemory;
 use super::slots::OpenedBy;
 use super::{Repository, RepositoryError};
 use crate::crypto::header::Sealing;
@@ -15,7 +16,7 @@ use crate::event::{Event, Observer};
 use crate::format::config::{Config, ConfigError, UnverifiedConfig};
 use crate::format::key_slot::{KeySlot, Secret};
 use crate::id::{RepositoryId, SlotId};
-use crate::storage::{ObjectKind, ObjectName, Storage, StorageErrorKind};
+use crate::storage::{ObjectKind, ObjectName, Storage, StorageError, StorageErrorKind};
 
 /// Longest configuration or key slot that is read, in bytes.
 pub(super) const MAX_TEXT_LEN: u64 = 64 << 10;
@@ -46,8 +47,9 @@ impl Unlock {
 pub struct OpenOptions {
     /// The folder below which the index is kept; without one it is made in memory.
     pub cache: Option<PathBuf>,
-    /// The key slot that opened it before: it is tried first, and whatever it costs.
-    pub first_slot: Option<SlotId>,
+    /// What this client remembers of it: the key slot that opened it before is tried first, and
+    /// what is found is compared.
+    pub memory: Option<Arc<RepositoryMemory>>,
     /// Try key slots that cost as much as the format allows, and as many as there are.
     pub allow_costly_keys: bool,
 }
@@ -94,12 +96,6 @@ impl Repository {
                 return Err(RepositoryError::AlreadyInitialised(place.to_owned()));
             }
         }
-        for kind in [ObjectKind::Key, ObjectKind::KeyCopy] {
-            // An interrupted `init` left them; no config ever named their repository.
-            for (name, _) in storage.list(kind)?.objects {
-                storage.delete(name)?;
-            }
-        }
         let (master, id) = (MasterKey::random(), RepositoryId::random());
         let secret = options.unlock.secret();
         let sealing = if secret.is_some() { Sealing::Aes256Gcm } else { Sealing::None };
@@ -112,14 +108,38 @@ impl Repository {
         if options.delta {
             config.add_delta();
         }
-        if let Some(secret) = secret {
-            super::slots::publish_slot(storage, &master, id, secret, options)?;
-        } else {
-            config.plaintext_key = Some(master.clone());
-        }
+        let slot = match secret {
+            Some(secret) => {
+                Some(super::slots::publish_slot(storage, &master, id, secret, options)?)
+            }
+            None => {
+                config.plaintext_key = Some(master.clone());
+                None
+            }
+        };
         let bytes = config.encode(&Keys::derive(&master));
-        storage.publish(ObjectName::CONFIG_COPY, &bytes)?;
-        storage.publish(ObjectName::CONFIG, &bytes)?;
+        let is_taken = |error: &StorageError| error.kind == StorageErrorKind::AlreadyExists;
+        // Of several who make a repository at once this one step lets one win.
+        match storage.publish(ObjectName::CONFIG_COPY, &bytes) {
+            Err(error) if is_taken(&error) => {
+                if let Some(slot) = slot {
+                    storage.delete(ObjectName::key(slot))?;
+                    storage.delete(ObjectName::key_copy(slot))?;
+                }
+                return Err(RepositoryError::AlreadyInitialised(place.to_owned()));
+            }
+            published => published?,
+        }
+        match storage.publish(ObjectName::CONFIG, &bytes) {
+            // The first writer makes what an interrupted `init` left out.
+            Err(error) if is_taken(&error) => {
+                if storage.read(ObjectName::CONFIG, MAX_TEXT_LEN)? != bytes {
+                    return Err(error.into());
+                }
+            }
+            published => published?,
+        }
+        remove_other_slots(storage, slot)?;
         Ok(id)
     }
 
@@ -164,11 +184,13 @@ impl Repository {
             config,
             keys,
             opened_by,
+            memory: options.memory.clone(),
             cache_base: options.cache.clone(),
             index: RwLock::new(index),
             index_made: AtomicU64::new(0),
             observer,
         };
+        repository.remember_opened();
         Ok(repository)
     }
 
@@ -208,6 +230,18 @@ impl Repository {
     }
 }
 
+/// Removes the key slots of those who did not come to publish a config, which opened nothing.
+fn remove_other_slots(storage: &dyn Storage, own: Option<SlotId>) -> Result<(), RepositoryError> {
+    for kind in [ObjectKind::Key, ObjectKind::KeyCopy] {
+        for (name, _) in storage.list(kind)?.objects {
+            if own.is_none_or(|own| own.0 != name.id) {
+                storage.delete(name)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The configuration, the keys, and the slot that gave them, if one did.
 type OpenConfig = (Config, Keys, Option<OpenedBy>);
 
@@ -221,6 +255,10 @@ fn unlock_config(
 ) -> Result<OpenConfig, RepositoryError> {
     let copies = ConfigCopies::read(storage, place)?;
     let (mut notes, mut failure) = (copies.notes, None);
+    if let Some(memory) = &options.memory {
+        // Before a passphrase is tried on anything, or asked for.
+        copies.usable.iter().try_for_each(|(_, copy)| memory.check(copy))?;
+    }
     for (name, copy) in copies.usable {
         match unlock_copy(storage, place, unlock, options, copy) {
             Ok(opened) => {
@@ -314,6 +352,15 @@ impl ConfigCopies {
         }
         Err(failure.unwrap_or_else(|| RepositoryError::NotARepository(place.to_owned())))
     }
+}
+
+/// The configurations that could be decoded; nothing proves them.
+pub(super) fn read_usable(
+    storage: &dyn Storage,
+    place: &str,
+) -> Result<Vec<UnverifiedConfig>, RepositoryError> {
+    let copies = ConfigCopies::read(storage, place)?.usable;
+    Ok(copies.into_iter().map(|(_, copy)| copy).collect())
 }
 
 /// Whether a failed read may be the fault of the one object: a bad sector, say.

@@ -208,6 +208,16 @@ impl Repository {
     /// # Errors
     /// When storage fails.
     pub fn sessions(&self) -> Result<ReadAll<Session>, RepositoryError> {
+        let (mut records, damaged) = self.session_records()?;
+        records.retain(|session| !session.over);
+        Ok((records, damaged))
+    }
+
+    /// As [`Self::sessions`], with the traces of removals that are over.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub(super) fn session_records(&self) -> Result<ReadAll<Session>, RepositoryError> {
         let (records, damaged) = self.read_all(ObjectKind::Session, "session")?;
         Ok((records.into_iter().map(|(_, session)| session).collect(), damaged))
     }

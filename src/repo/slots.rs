@@ -132,10 +132,10 @@ pub(super) fn unlock(
     secret: Option<Secret<'_>>,
     options: &OpenOptions,
 ) -> Result<Unlocked, RepositoryError> {
-    let first = options.first_slot;
-    if let (Some(id), Some(_)) = (first, secret) {
-        let known = [read_state(storage, repository, id)?];
-        if let Ok(unlocked) = unwrap_master(&known, secret, first, false) {
+    let first = options.memory.as_ref().and_then(|memory| memory.slot(repository));
+    if let (Some(first), Some(_)) = (first, secret) {
+        let known = [read_state(storage, repository, first.slot)?];
+        if let Ok(unlocked) = unwrap_master(&known, secret, Some(first), false) {
             return Ok(unlocked);
         }
     }
@@ -148,7 +148,7 @@ pub(super) fn unlock(
 pub(super) fn unwrap_master(
     slots: &[SlotState],
     secret: Option<Secret<'_>>,
-    first: Option<SlotId>,
+    first: Option<OpenedBy>,
     allow_costly: bool,
 ) -> Result<Unlocked, RepositoryError> {
     let mut tried = Tried::default();
@@ -159,14 +159,17 @@ pub(super) fn unwrap_master(
             Err(reason) => tried.unusable.push(format!("{}: {reason}", ObjectName::key(state.id))),
         }
     }
+    // Not if it costs another amount now: then it is not the slot that was.
+    let is_first =
+        |slot: &KeySlot| first == Some(OpenedBy { slot: slot.slot_id(), costs: slot.costs() });
     usable.sort_by_key(|slot| {
         let work = slot.costs().map(|costs| (costs.work(), costs.memory_kib));
-        (Some(slot.slot_id()) != first, work, slot.slot_id())
+        (!is_first(slot), work, slot.slot_id())
     });
     let mut budget = KdfBudget::new(allow_costly);
     let Some(secret) = secret else { return Err(tried.failure(slots.len())) };
     for slot in usable.into_iter().filter(|slot| slot.fits(secret)) {
-        if Some(slot.slot_id()) != first && !budget.take(slot.costs()) {
+        if !is_first(slot) && !budget.take(slot.costs()) {
             tried.too_costly += 1;
             continue;
         }
@@ -291,7 +294,7 @@ impl Repository {
         let id = publish_slot(&*self.storage, &master, self.id(), secret, options)?;
         let written = read_slots(&*self.storage, self.id())?;
         let new: Vec<SlotState> = written.into_iter().filter(|state| state.id == id).collect();
-        if unwrap_master(&new, Some(secret), Some(id), true)?.0 == master {
+        if unwrap_master(&new, Some(secret), None, true)?.0 == master {
             return Ok(id);
         }
         Err(RepositoryError::Key(format!("the new slot {id} does not open")))
@@ -360,8 +363,7 @@ impl Repository {
             return Err(RepositoryError::Key(reason));
         }
         let slots = read_slots(&*self.storage, self.id())?;
-        let first = self.opened_by.map(|by| by.slot);
-        Ok(unwrap_master(&slots, secret_of(current), first, false)?.0)
+        Ok(unwrap_master(&slots, secret_of(current), self.opened_by, false)?.0)
     }
 }
 

@@ -14,9 +14,6 @@ use crate::format::snapshot::{self, GivenUp, MAX_RECORD_LEN, ProcessIdentity, Se
 use crate::id::{SessionId, SnapshotId};
 use crate::storage::{ObjectKind, ObjectName, ObjectTimes, StorageErrorKind};
 
-/// Snapshots that one session forgets: its record must stay far below the longest that is read.
-const FORGOTTEN_AT_ONCE: usize = 8192;
-
 /// Who is at work, as it is announced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Presence {
@@ -39,6 +36,7 @@ impl Presence {
             started: self.now.into(),
             identity: self.identity.clone(),
             forgets,
+            over: false,
         }
     }
 }
@@ -66,6 +64,8 @@ pub struct SnapshotRecords {
     pub damaged: Vec<Damaged>,
     /// Copies that should be there and are not, or cannot be read, while the other one can.
     pub lost_copies: Vec<(ObjectName, CopyState)>,
+    /// Ids of snapshots that somebody forgets or forgot, as far as there is a trace of it.
+    pub forgotten: HashSet<SnapshotId>,
     /// Ids of which no snapshot will ever be confirmed.
     pub given_up: Vec<SnapshotId>,
 }
@@ -121,7 +121,7 @@ impl Repository {
                 self.read_pair(id, &listed, both, &mut found)?;
             }
         }
-        found.stored = listed.stored;
+        (found.stored, found.forgotten) = (listed.stored, listed.forgotten);
         let mut snapshots = std::mem::take(&mut found.snapshots);
         snapshots
             .sort_by_cached_key(|snapshot| (found.trusted(snapshot), snapshot.time, snapshot.id));
@@ -156,7 +156,7 @@ impl Repository {
         let originals = ids(ObjectKind::Snapshot)?.into_iter().collect();
         let copies = ids(ObjectKind::SnapshotCopy)?.into_iter().collect();
         let tentative = ids(ObjectKind::Root)?.into_iter().collect();
-        let sessions = match self.sessions() {
+        let sessions = match self.session_records() {
             Err(RepositoryError::Storage(error))
                 if both && error.kind != StorageErrorKind::PlaceLost =>
             {
@@ -290,7 +290,7 @@ impl Repository {
             Err(CopyState::Damaged(error @ RepositoryError::Storage(_))) => return Err(error),
             found => !matches!(found, Err(CopyState::Missing | CopyState::GivenUp)),
         };
-        Ok(there && !self.sessions()?.0.iter().any(|session| session.forgets.contains(&id)))
+        Ok(there && !self.session_records()?.0.iter().any(|session| session.forgets.contains(&id)))
     }
 
     /// When the snapshot's object was stored, by the clock of the place; nothing when neither copy
@@ -307,46 +307,6 @@ impl Repository {
             }
         }
         Ok(None)
-    }
-
-    /// Removes snapshots: says so, removes both copies of their records in this order, and ends.
-    /// Their data stays until it is pruned. On a full disk it is done without being said.
-    ///
-    /// # Errors
-    /// When the place is lost or storage fails; what was not removed then is by the next prune.
-    pub fn remove_snapshots(
-        &self,
-        snapshots: &[SnapshotId],
-        presence: &Presence,
-    ) -> Result<(), RepositoryError> {
-        self.verify_place()?;
-        for some in snapshots.chunks(FORGOTTEN_AT_ONCE) {
-            let session = presence.session("forget", some.to_vec());
-            match self.begin_session(&session) {
-                Err(RepositoryError::Storage(error)) if error.kind == StorageErrorKind::NoSpace => {
-                }
-                result => drop(result?),
-            }
-            self.remove_records(some)?;
-            self.end_session(session.id)?;
-        }
-        Ok(())
-    }
-
-    /// Removes both copies of the records of `snapshots`, in an order that leaves no snapshot half
-    /// removed in a way that could be taken for damage, as long as a session says that it forgets
-    /// them. Their data stays, until it is pruned.
-    ///
-    /// # Errors
-    /// When storage fails.
-    pub fn remove_records(&self, snapshots: &[SnapshotId]) -> Result<(), RepositoryError> {
-        for id in snapshots {
-            self.storage.delete(ObjectName::snapshot(*id))?;
-        }
-        for id in snapshots {
-            self.storage.delete(ObjectName::snapshot_copy(*id))?;
-        }
-        Ok(())
     }
 }
 

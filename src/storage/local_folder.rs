@@ -4,9 +4,11 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{Gid, Uid};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::listing::{Item, too_many};
@@ -43,8 +45,31 @@ pub(super) fn open_listing(parent: &File, name: &str) -> io::Result<Dir> {
 /// Makes the folder `name` in `parent`; one that exists already is fine.
 pub(super) fn make_folder(parent: &File, name: &str) -> io::Result<()> {
     match rustix::fs::mkdirat(parent, name, FOLDER_MODE) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Ok(()) => give_to_owner(parent, &open_folder(parent, name)?),
+        Err(Errno::EXIST) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives what root just made in `parent` to the owner of `parent`: that user must be able to use the
+/// repository afterwards.
+pub(super) fn give_to_owner(parent: &File, made: &File) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let (wanted, has) = (parent.metadata()?, made.metadata()?);
+    if (wanted.uid(), wanted.gid()) == (has.uid(), has.gid()) {
+        return Ok(());
+    }
+    let (uid, gid) = (Uid::from_raw(wanted.uid()), Gid::from_raw(wanted.gid()));
+    match rustix::fs::fchown(made, Some(uid), Some(gid)) {
+        // Where owners are decided elsewhere, they may be right although they cannot be set.
+        Err(_) if made.metadata()?.uid() != wanted.uid() => Err(io::Error::other(format!(
+            "root cannot give new files to the owner of the repository, user {}: run gabion as \
+             that user",
+            wanted.uid()
+        ))),
+        _ => Ok(()),
     }
 }
 

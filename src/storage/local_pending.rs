@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FlockOperation, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::local_folder::{FILE_MODE, sync_folder};
+use super::local_folder::{FILE_MODE, give_to_owner, sync_folder};
 use super::temporary::new_name;
 use super::{ObjectName, PendingObject, StorageError};
 
@@ -70,6 +70,7 @@ impl PendingFile {
         })?;
         let file = self.file.insert(File::from(file));
         self.temporary = Some(temporary);
+        give_to_owner(&self.folder, file)?;
         // Held until the object is published: tells a sweeper that the owner lives. The kernel
         // releases it when the process ends in any way.
         match rustix::fs::flock(&*file, FlockOperation::NonBlockingLockExclusive) {

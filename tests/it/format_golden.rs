@@ -198,6 +198,7 @@ fn records() {
         started: moment,
         identity: None,
         forgets: Vec::new(),
+        over: false,
     };
     assert_golden("session", &snapshot::encode(&announced));
     let given_up = GivenUp { given_up: SnapshotId([1; 16]) };

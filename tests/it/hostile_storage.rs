@@ -41,7 +41,7 @@ fn with_passphrase() -> Sandbox {
     sandbox
 }
 
-fn files_of(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_of(folder: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
         fs::read_dir(folder).unwrap().map(|item| item.unwrap().path()).collect();
     found.sort();

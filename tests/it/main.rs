@@ -14,6 +14,7 @@ mod cli_forget;
 mod cli_increments;
 mod cli_jobs;
 mod cli_keys;
+mod cli_memory;
 mod cli_patterns;
 mod cli_prune;
 mod cli_restore;

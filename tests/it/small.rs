@@ -209,6 +209,7 @@ pub(crate) fn writing() -> Session {
         started: Moment { seconds: 3, nanos: 0 },
         identity: None,
         forgets: Vec::new(),
+        over: false,
     }
 }
 

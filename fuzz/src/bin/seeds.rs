@@ -354,6 +354,7 @@ fn records() {
         started: moment,
         identity: None,
         forgets: Vec::new(),
+        over: false,
     };
     write("snapshot_record", "session", &snapshot::encode(&announced));
     let mark = Mark { session, packs: vec![PackId([6; 16]), PackId([7; 16])], waits_for: None };

@@ -53,6 +53,14 @@ enum Command {
 }
 
 impl Command {
+    /// Whether it hands out what snapshots hold, which is as good as ever when others are gone.
+    fn reads_content(&self) -> bool {
+        matches!(
+            self,
+            Self::Ls(_) | Self::Cat(_) | Self::Restore(_) | Self::Diff(_) | Self::Find(_)
+        )
+    }
+
     /// Whether it opens the repository of its own accord; a run takes that of its configuration.
     fn needs_repository(&self) -> bool {
         #[cfg(target_os = "linux")]
@@ -84,6 +92,7 @@ impl Cli {
         if self.command.needs_repository() {
             session.fall_back_on_configuration()?;
         }
+        let reads_content = self.command.reads_content();
         let result = match self.command {
             Command::Init(args) => commands::init::run(&session, &args),
             Command::Snapshot(args) => commands::snapshot::run(&session, *args),
@@ -107,7 +116,7 @@ impl Cli {
             Command::Run(args) => commands::run::run(&mut session, &args),
             Command::Jobs(args) => commands::jobs::run(&session, &args),
             Command::Drill(args) => commands::drill::run(&mut session, &args),
-            Command::Status(args) => commands::status::run(&session, &args),
+            Command::Status(args) => commands::status::run(&mut session, &args),
             Command::Report(args) => commands::report::run(&session, &args),
             Command::Cron(args) => commands::cron::run(&session, &args),
             #[cfg(target_os = "linux")]
@@ -119,6 +128,7 @@ impl Cli {
         };
         // An error is not written across a bar.
         session.console.finish();
-        result
+        // What was asked for was done where something was read; that was said loudly.
+        if reads_content { result } else { result.map(|exit| session.exit(exit)) }
     }
 }

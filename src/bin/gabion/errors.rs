@@ -280,6 +280,21 @@ fn repository(error: &RepositoryError) -> Failure {
             Some("`gabion init` makes one; if there should be one, is its disk mounted?"),
         ),
         E::AlreadyInitialised(_) => (Exit::Failed, Some("use it as it is, or name another place")),
+        E::NoLongerEncrypted(_) => (
+            Exit::Damage,
+            Some(
+                "whoever can write there may have replaced its configuration: bring `config` and \
+                 `copy/config` back from a copy; if you made it again without encryption, use \
+                 --accept-changes once",
+            ),
+        ),
+        E::AnotherRepository { .. } => (
+            Exit::Damage,
+            Some(
+                "is the right disk mounted? If this repository belongs there, too (disks that take \
+                 turns), use --accept-changes once",
+            ),
+        ),
         E::KeyTooCostly { .. } => (
             Exit::WrongKey,
             Some(

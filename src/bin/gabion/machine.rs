@@ -136,23 +136,43 @@ pub(crate) fn cache_folder(chosen: Option<&Path>, console: &Console) -> Option<P
 pub(crate) fn default_cache_folder() -> Option<PathBuf> {
     let absolute = |path: OsString| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
     let base = variable("XDG_CACHE_HOME").and_then(absolute);
-    Some(base.or_else(|| Some(home()?.join(".cache")))?.join("gabion"))
+    let base = base.or_else(|| Some(home()?.join(".cache")));
+    Some(
+        base.filter(|base| is_own(base))
+            .or_else(|| Some(home_on_record()?.join(".cache")))?
+            .join("gabion"),
+    )
 }
 
 /// The user's home; a schedule may start the program without any variables.
 pub(crate) fn home() -> Option<PathBuf> {
     let absolute = |path: PathBuf| Some(path).filter(|path| path.is_absolute());
-    variable("HOME").map(PathBuf::from).and_then(absolute).or_else(|| {
-        let user = nix::unistd::User::from_uid(nix::unistd::Uid::current()).ok().flatten();
-        user.map(|user| user.dir).and_then(absolute)
-    })
+    variable("HOME").map(PathBuf::from).and_then(absolute).or_else(home_on_record)
+}
+
+/// The user's home by the machine's list of users.
+fn home_on_record() -> Option<PathBuf> {
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::effective()).ok().flatten();
+    user.map(|user| user.dir).filter(|path| path.is_absolute())
+}
+
+/// Whether what this process makes in `folder` may be its own. Root must not leave files in another
+/// user's home (sudo may keep HOME): they would lock that user out.
+fn is_own(folder: &Path) -> bool {
+    if !nix::unistd::Uid::effective().is_root() {
+        return true;
+    }
+    let there = folder.ancestors().find_map(|folder| std::fs::metadata(folder).ok());
+    there.is_none_or(|there| there.uid() == 0)
 }
 
 /// The folder that a job's state is kept in.
 pub(crate) fn state_folder() -> Option<PathBuf> {
     let absolute = |path: OsString| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
     let base = variable("XDG_STATE_HOME").and_then(absolute);
-    Some(base.or_else(|| Some(home()?.join(".local/state")))?.join("gabion"))
+    let base = base.or_else(|| Some(home()?.join(".local/state")));
+    let base = base.filter(|base| is_own(base));
+    Some(base.or_else(|| Some(home_on_record()?.join(".local/state")))?.join("gabion"))
 }
 
 /// Where a configuration may lie, the first that is there counts.
@@ -217,6 +237,7 @@ mod tests {
             started: now().into(),
             identity: Some(identity),
             forgets: Vec::new(),
+            over: false,
         };
         let me = std::process::id();
         assert!(!has_ended(&session(me, own.clone())));

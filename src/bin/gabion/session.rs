@@ -1,13 +1,16 @@
 //! What all commands share: the global options, and how they open the repository.
 
+mod known;
+
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gabion::event::Observer;
 use gabion::job::config::RepositoryPlace;
-use gabion::repo::{OpenOptions, Repository, RepositoryError, Unlock};
+use gabion::repo::{OpenOptions, Repository, RepositoryError, SnapshotChanges, Unlock};
 use gabion::storage::{
     LocalStorage, Place, RemotePlace, SftpStorage, Ssh, Storage, StorageError, StorageErrorKind,
 };
@@ -55,6 +58,10 @@ pub(crate) struct Global {
     /// Try key slots that cost up to 1 GiB of memory, and as many as there are
     #[arg(long, global = true)]
     allow_costly_keys: bool,
+    /// Accept that the repository is another one than before at this place, that it is not encrypted
+    /// any more, and that snapshots are gone: all of that counts from now on
+    #[arg(long, global = true)]
+    accept_changes: bool,
     /// Say nothing but problems
     #[arg(short, long, global = true)]
     quiet: bool,
@@ -80,6 +87,8 @@ pub(crate) struct Session {
     connected: Mutex<Option<(RemotePlace, Arc<SftpStorage>)>>,
     /// What is said beside the result.
     pub(crate) console: Arc<Console>,
+    /// Whether the repository has changed in a way that nothing explains.
+    changed: AtomicBool,
 }
 
 /// An open repository.
@@ -89,6 +98,8 @@ pub(crate) struct Opened {
     pub(crate) repository: Arc<Repository>,
     /// What opened it.
     pub(crate) unlock: Unlock,
+    /// How its snapshots differ from what this client remembers, if that is not accepted.
+    pub(crate) changes: SnapshotChanges,
 }
 
 impl Session {
@@ -97,7 +108,8 @@ impl Session {
         let Global { quiet, json, no_progress, .. } = global;
         let verbosity = Verbosity { quiet, json, progress: !no_progress };
         let console = Arc::new(Console::new(verbosity));
-        Self { global, configured: None, connected: Mutex::default(), console }
+        let (connected, changed) = (Mutex::default(), AtomicBool::new(false));
+        Self { global, configured: None, connected, console, changed }
     }
 
     /// The configuration file that was named, if one was.
@@ -282,7 +294,7 @@ impl Session {
         let options = OpenOptions {
             cache: self.cache_folder(),
             allow_costly_keys: self.global.allow_costly_keys,
-            ..OpenOptions::default()
+            memory: self.memory()?,
         };
         let open = |unlock: Unlock| {
             let (storage, observer) = (Arc::clone(&storage), self.observer());
@@ -299,7 +311,8 @@ impl Session {
                 opened => opened?,
             },
         };
-        Ok(Opened { repository, unlock })
+        let changes = self.compare(&repository)?;
+        Ok(Opened { repository, unlock, changes })
     }
 
     /// Opens the repository and brings the index up to date.

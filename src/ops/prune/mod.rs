@@ -89,6 +89,12 @@ impl PruneOptions {
     }
 }
 
+impl PruneOptions {
+    fn presence(&self) -> Presence {
+        Presence { host: self.host.clone(), now: (self.clock)(), identity: self.identity.clone() }
+    }
+}
+
 /// What was done. Lengths are stored bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PruneSummary {
@@ -162,12 +168,7 @@ impl<'r> Prune<'r> {
         repository: &'r Arc<Repository>,
         options: &'r PruneOptions,
     ) -> Result<Self, RepositoryError> {
-        let presence = Presence {
-            host: options.host.clone(),
-            now: (options.clock)(),
-            identity: options.identity.clone(),
-        };
-        let session = presence.session("prune", Vec::new());
+        let session = options.presence().session("prune", Vec::new());
         let touched = AtomicBool::new(false);
         let prune = Self { repository, options, session: session.id, touched };
         prune.with_room(|| repository.begin_session(&session))?;

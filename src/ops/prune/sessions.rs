@@ -41,6 +41,9 @@ impl Prune<'_> {
                 if let Some(session) = &session {
                     // Whoever forgets has said so; that is finished for him.
                     self.repository.remove_records(&session.forgets)?;
+                    if !session.forgets.is_empty() {
+                        self.repository.leave_trace(&session.forgets, &self.options.presence());
+                    }
                 }
                 if dead || self.options.drop_unfinished {
                     self.drop_tentative_roots(id)?;

@@ -104,6 +104,9 @@ struct SummaryLine<'a> {
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     args.check()?;
     let opened = session.open()?;
+    if !args.dry_run {
+        opened.certain()?;
+    }
     let plan = plan(&opened.repository, args)?;
     let limits = ForgetLimits { force: args.force, max_share_percent: args.max_share };
     let by_name = !args.snapshots.is_empty();

@@ -87,6 +87,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     };
     let made = make(&at, &session.ssh(), &options).inspect_err(|_| new_key.give_up())?;
     let made_it = |failure: Failure| failure.after(format!("repository {} was made", short(made)));
+    session.remember_made(made, encrypted)?;
     if session.json() {
         let parity_per_mille = args.parity;
         let (repository, delta) = (made.to_string(), args.delta);

@@ -86,6 +86,9 @@ struct Summary {
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     let interrupted = session.interruption()?;
     let opened = session.open()?;
+    if !args.dry_run {
+        opened.certain()?;
+    }
     let late_at = args.budget.map(|budget| {
         let now = machine::now();
         let seconds = i64::try_from(budget.as_secs()).unwrap_or(i64::MAX);

@@ -1,5 +1,7 @@
 //! `gabion status`: whether all jobs are well, from what is remembered of them; no key is needed.
 
+mod changed;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use serde::Serialize;
 use crate::errors::{Exit, Failure};
 use crate::next_run::next_run;
 use crate::output::{Output, one_json, one_line};
-use crate::render::values::{counted, short, size, time};
+use crate::render::values::{age, counted, short, size, time};
 use crate::session::Session;
 use crate::{configuration, machine};
 
@@ -23,7 +25,8 @@ const CLOCK_SLACK: i64 = 24 * 60 * 60;
 /// Say on one line whether the jobs are well
 ///
 /// Ends with 1 when a job failed last, was incomplete, never ran, or succeeded too long ago. Reads
-/// only what is remembered on this machine: no key is needed and no repository is opened.
+/// what is remembered on this machine, and no key is needed. A repository on this machine is looked
+/// at, too: with 13 it ends when snapshots are gone that this machine took and nobody forgot.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 EXAMPLES:
@@ -111,7 +114,7 @@ impl Judged {
 }
 
 /// Looks at them.
-pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
+pub(crate) fn run(session: &mut Session, args: &Args) -> Result<Exit, Failure> {
     let state = args.state.folder()?;
     // Without a configuration it cannot be told which jobs should have run.
     let configuration = configuration::find(session)?;
@@ -134,7 +137,11 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         replace(file, figures(&judged).as_bytes())
             .map_err(|error| Failure::io(format!("cannot write {}", file.display()), &error))?;
     }
-    say(session, &judged, args.long)?;
+    let changed = configuration.and_then(|found| changed::of_snapshots(session, &found.repository));
+    say(session, &judged, args.long, changed.as_deref())?;
+    if changed.is_some() {
+        return Ok(Exit::Damage);
+    }
     Ok(if judged.iter().all(|job| job.ok) { Exit::Done } else { Exit::Failed })
 }
 
@@ -171,8 +178,14 @@ fn look(
     Ok(Judged { status, drill, good_drill, next_run, ok, verdict })
 }
 
-fn say(session: &Session, judged: &[Judged], long: bool) -> Result<(), Failure> {
+fn say(
+    session: &Session,
+    judged: &[Judged],
+    long: bool,
+    changed: Option<&str>,
+) -> Result<(), Failure> {
     if session.json() {
+        changed.into_iter().for_each(|changed| session.console.warning(changed));
         for job in judged {
             one_json(&Line {
                 job: &job.status.job,
@@ -194,6 +207,9 @@ fn say(session: &Session, judged: &[Judged], long: bool) -> Result<(), Failure> 
     }
     if long {
         let mut output = Output::new();
+        if let Some(line) = changed {
+            output.line(gabion::format::path::printable(line.as_bytes()))?;
+        }
         for job in judged {
             for line in long_lines(job) {
                 output.line(gabion::format::path::harmless(line.as_bytes()))?;
@@ -201,13 +217,14 @@ fn say(session: &Session, judged: &[Judged], long: bool) -> Result<(), Failure> 
         }
         return Ok(output.finish()?);
     }
-    let all_well = judged.iter().all(|job| job.ok);
+    let all_well = judged.iter().all(|job| job.ok) && changed.is_none();
     if all_well && session.quiet() {
         return Ok(());
     }
     // What is wrong comes first: pagers cut lines.
     let (well, ill): (Vec<_>, Vec<_>) = judged.iter().partition(|job| job.ok);
-    let words: Vec<&str> = ill.iter().chain(&well).map(|job| job.verdict.as_str()).collect();
+    let verdicts = ill.iter().chain(&well).map(|job| job.verdict.as_str());
+    let words: Vec<&str> = changed.into_iter().chain(verdicts).collect();
     let word = if all_well { "OK" } else { "CRITICAL" };
     let line = format!("gabion {word}: {}", words.join("; "));
     one_line(gabion::format::path::harmless(line.as_bytes()))
@@ -315,16 +332,6 @@ fn long_lines(job: &Judged) -> Vec<String> {
         say("untold", untold.clone());
     }
     lines
-}
-
-fn age(seconds: i64) -> String {
-    let seconds = seconds.max(0);
-    match seconds {
-        ..120 => format!("{seconds}s"),
-        120..7200 => format!("{}m", seconds / 60),
-        7200..172_800 => format!("{}h", seconds / 3600),
-        _ => format!("{}d", seconds / 86_400),
-    }
 }
 
 /// Figures in the text format of Prometheus. A job's name needs no escapes.

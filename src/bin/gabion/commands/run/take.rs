@@ -81,7 +81,10 @@ impl Run<'_> {
         let (mut trouble, mut checked, mut verified_from) = (Vec::new(), None, None);
         if let Some(taken) = &summary.snapshot {
             self.compare_sources(&opened.repository, taken)?;
-            trouble.extend(self.keep(&opened.repository, &summary).err());
+            // Nothing is removed while it is not known what became of snapshots.
+            trouble.extend(
+                opened.certain().and_then(|()| self.keep(&opened.repository, &summary)).err(),
+            );
             match self.verify(&opened.repository, &mut verified_from) {
                 Ok(read) => checked = read,
                 Err(failure) => trouble.push(failure),

@@ -64,7 +64,9 @@ fn repository(session: &mut Session, plan: &Plan) -> Result<RepositoryId, Failur
         parity_per_mille: None,
         delta: false,
     };
-    crate::commands::init::make(&place.url, &session.ssh(), &options)
+    let made = crate::commands::init::make(&place.url, &session.ssh(), &options)?;
+    session.remember_made(made, plan.answers.key.is_some())?;
+    Ok(made)
 }
 
 /// A file with a random passphrase, durably: without it the repository is lost.
