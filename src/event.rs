@@ -28,6 +28,8 @@ pub enum Event {
     Note(String),
     /// Something that whoever reads the result must know, but no problem.
     Warning(String),
+    /// Something that the user should change or must know, although it is no problem.
+    Notice(String),
     /// A finding that does not stop the operation but makes its exit code non-zero.
     Problem(Problem),
     /// What a dry run would do.

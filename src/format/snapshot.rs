@@ -79,7 +79,7 @@ pub struct StreamRecord {
 }
 
 /// What a dump was made of and with: what one needs to know to bring it back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct StreamOrigin {
     /// "postgresql", "mariadb", "sqlite" or "command".
@@ -93,6 +93,13 @@ pub struct StreamOrigin {
     /// The version that the server says it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// What the database is set to and a dump does not hold: "encoding", "collation" and the like.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
+    /// What the server itself counted in the database, before and after the dump, where both were
+    /// the same: objects of each kind ("tables", "views" …), and rows of smaller tables.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counted: BTreeMap<String, u64>,
 }
 
 /// Counts of what a snapshot holds and what it cost.
@@ -401,6 +408,8 @@ mod tests {
                     database: Some("db".into()),
                     tool: None,
                     server: Some("15.1".into()),
+                    settings: [("encoding".to_owned(), "UTF8".to_owned())].into(),
+                    counted: [("tables".to_owned(), 2)].into(),
                 }),
                 rows: Some([("public.t".to_owned(), 3)].into()),
             }],

@@ -160,8 +160,11 @@ pub enum StreamConfig {
 pub enum Databases {
     /// These.
     Named(Vec<String>),
-    /// All that it has when the job runs, its own ones left out.
-    All,
+    /// All that it has when the job runs, but for its own ones and these.
+    All {
+        /// Names of databases that are left out.
+        but: Vec<String>,
+    },
 }
 
 /// A PostgreSQL server.

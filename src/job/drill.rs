@@ -20,6 +20,7 @@ use std::time::Instant;
 pub use scratch::{Account, remove_scratch, scratch_path};
 
 use super::config::{DrillQuery, Expected, Job, StreamConfig};
+use super::database::differences;
 use super::state::{DrillRecord, DrilledQuery, DrilledStream};
 use crate::format::entry::Timestamp;
 use crate::format::snapshot::{Snapshot, StreamRecord};
@@ -119,6 +120,8 @@ trait Engine {
     fn count(&self, database: &str, tables: Option<Vec<&str>>) -> Result<Counted, OpError>;
     /// The rows that a query gives, columns with `|` between them.
     fn query(&self, database: &str, query: &str) -> Result<Vec<String>, OpError>;
+    /// What the database holds by the server's own account.
+    fn census(&self, database: &str) -> BTreeMap<String, u64>;
     /// Removes a database again.
     fn remove(&mut self, database: &str) -> Result<(), OpError>;
 }
@@ -218,6 +221,15 @@ impl Drill<'_> {
         let names = tables.map(|rows| rows.keys().map(String::as_str).collect());
         let counted = engine.count(&database, names)?;
         compare(stream, &counted, drilled, &mut self.record.problems);
+        if let Some(origin) = stream.origin.as_ref().filter(|origin| !origin.counted.is_empty()) {
+            let mut wrong = differences(&origin.counted, &engine.census(&database));
+            let more = wrong.len().saturating_sub(NAMED_TABLES);
+            wrong.truncate(NAMED_TABLES);
+            self.record.problems.extend(wrong.iter().map(|said| format!("{name}: {said}")));
+            if more > 0 {
+                self.record.problems.push(format!("{name}: {more} more counts differ"));
+            }
+        }
         for query in self.job.drill.queries.iter().filter(|query| is_about(query, stream)) {
             let answer = engine.query(&database, &query.query);
             let drilled = judge(query, answer, &mut self.record.problems);

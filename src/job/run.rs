@@ -67,7 +67,11 @@ pub fn run(
         _ => scope(job, &options),
     };
     let excludes = excludes(job, options.own_patterns)?;
-    let around = Surroundings { work: &options.work, interrupted: &options.interrupted };
+    let around = Surroundings {
+        work: &options.work,
+        interrupted: &options.interrupted,
+        observer: &**repository.observer(),
+    };
     // A dry run does not even ask the servers: they may be asleep, and nothing is stored.
     let streams = if options.dry_run { Vec::new() } else { streams(job, &around)? };
     if options.dry_run && job.paths.is_empty() {

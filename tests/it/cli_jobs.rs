@@ -1,5 +1,6 @@
 //! Jobs as a schedule runs them: configuration, runs, state, lines for cron.
 
+mod as_it_was;
 mod cron;
 mod databases;
 mod drill;

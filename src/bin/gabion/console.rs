@@ -141,6 +141,7 @@ impl Observer for Console {
             Event::Problem(problem) => self.problem(&problem),
             Event::Note(text) => self.note(&text),
             Event::Warning(text) => self.warning(&text),
+            Event::Notice(text) => self.notice(&text),
             Event::CommandOutput { stream, line } if self.terminal && !self.quiet => {
                 let (stream, line) = (printable(stream.as_bytes()), harmless(line.as_bytes()));
                 self.line(&format!("{stream}: {line}"));

@@ -61,6 +61,7 @@ pub(super) fn streams(
         ));
     }
     differ(&found, paths)?;
+    prefixes_differ(&found)?;
     Ok(found.into_iter().map(|(_, stream)| stream).collect())
 }
 
@@ -96,6 +97,37 @@ pub(super) fn aiida(
         found.push(preset);
     }
     Ok(found)
+}
+
+/// Of two servers of a kind whose databases are not all known before a run, one has a prefix: both
+/// may have a database of the same name.
+fn prefixes_differ(found: &[(usize, StreamConfig)]) -> Result<(), Wrong> {
+    let open = |stream: &StreamConfig| match stream {
+        StreamConfig::Postgresql(server) => Some((
+            POSTGRESQL,
+            server.prefix.clone(),
+            matches!(server.databases, Databases::All { .. }),
+        )),
+        StreamConfig::Mariadb(server) => Some((
+            MARIADB,
+            server.prefix.clone(),
+            matches!(server.databases, Databases::All { .. }),
+        )),
+        _ => None,
+    };
+    for (number, (at, stream)) in found.iter().enumerate() {
+        let Some((kind, prefix, all)) = open(stream) else { continue };
+        let clash = found[..number]
+            .iter()
+            .filter_map(|(_, other)| open(other))
+            .any(|other| other.0 == kind && other.1 == prefix && (all || other.2));
+        if clash {
+            let reason = "two servers of the job may have a database of the same name".to_owned();
+            let cure = "give one of them a `prefix`".to_owned();
+            return Err(Wrong { at: Some(*at), reason, cure: Some(cure) });
+        }
+    }
+    Ok(())
 }
 
 /// No two streams share a name, and none has that of a path's first component.
@@ -172,7 +204,7 @@ impl PostgresqlConfig {
     pub fn stream_names(&self) -> Vec<String> {
         let mut names: Vec<String> = match &self.databases {
             Databases::Named(names) => names.iter().map(|name| self.stream_of(name)).collect(),
-            Databases::All => Vec::new(),
+            Databases::All { .. } => Vec::new(),
         };
         if self.globals {
             names.push(self.globals_stream());
@@ -191,7 +223,7 @@ impl MariadbConfig {
     pub fn stream_names(&self) -> Vec<String> {
         match &self.databases {
             Databases::Named(names) => names.iter().map(|name| self.stream_of(name)).collect(),
-            Databases::All => Vec::new(),
+            Databases::All { .. } => Vec::new(),
         }
     }
 }
@@ -200,7 +232,7 @@ fn postgresql(table: Spanned<file::Postgresql>) -> Result<PostgresqlConfig, Wron
     let whole = Spanned::new(table.span(), ());
     let table = table.into_inner();
     Ok(PostgresqlConfig {
-        databases: databases(&whole, table.database, table.databases, table.all)?,
+        databases: databases(&whole, table.database, table.databases, table.all, table.exclude)?,
         host: optional(table.host, "host")?,
         port: port(table.port)?,
         user: optional(table.user, "user")?,
@@ -219,7 +251,7 @@ fn mariadb(table: Spanned<file::Mariadb>) -> Result<MariadbConfig, Wrong> {
         return Err(wrong(socket, "`host` and `socket` are both given", "leave one of them"));
     }
     Ok(MariadbConfig {
-        databases: databases(&whole, table.database, table.databases, table.all)?,
+        databases: databases(&whole, table.database, table.databases, table.all, table.exclude)?,
         defaults_file: optional_path(table.defaults_file, "defaults-file")?,
         host: optional(table.host, "host")?,
         port: port(table.port)?,
@@ -239,15 +271,22 @@ fn databases(
     one: Option<Text>,
     several: Option<Spanned<Vec<Text>>>,
     all: Option<Spanned<bool>>,
+    exclude: Option<Spanned<Vec<Text>>>,
 ) -> Result<Databases, Wrong> {
     const CURE: &str = "write one of `database`, `databases` and `all = true`";
     let all = all.filter(|all| *all.get_ref()).is_some();
+    if let (Some(exclude), false) = (&exclude, all) {
+        let reason = "`exclude` is for `all = true`";
+        return Err(wrong(exclude, reason, "name only the databases that are wanted"));
+    }
+    let exclude = exclude.map(|names| texts(names.into_inner(), "exclude")).transpose()?;
+    let exclude = exclude.unwrap_or_default();
     match (one, several, all) {
         (Some(name), None, false) => Ok(Databases::Named(vec![text(name, "database")?])),
         (None, Some(names), false) if !names.get_ref().is_empty() => {
             Ok(Databases::Named(texts(names.into_inner(), "databases")?))
         }
-        (None, None, true) => Ok(Databases::All),
+        (None, None, true) => Ok(Databases::All { but: exclude }),
         (None, _, false) => Err(wrong(whole, "it is not said which database", CURE)),
         _ => Err(wrong(whole, "it is said twice which databases are meant", CURE)),
     }

@@ -1,18 +1,24 @@
 //! PostgreSQL: plain dumps by `pg_dump`, roles and tablespaces by `pg_dumpall`.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::tool::{ask, check_secret, failure, first_line, names, program};
+use super::{Surroundings, census};
+use crate::event::{Event, Observer};
 use crate::format::path::printable;
 use crate::format::snapshot::StreamOrigin;
 use crate::job::config::{Databases, PostgresqlConfig};
 use crate::ops::OpError;
 use crate::ops::program::Program;
-use crate::ops::snapshot::{StreamInput, StreamSource};
+use crate::ops::snapshot::{Census, StreamInput, StreamSource};
 
 /// What failures of the whole server are reported under.
 const STREAM: &str = "postgresql";
-const LIST: &str = "SELECT datname FROM pg_catalog.pg_database \
+/// An interrupted `DROP DATABASE` leaves a database that nobody can connect to, with this limit of
+/// connections. PostgreSQL's own programs pass it over.
+const LIST: &str = "SELECT CASE WHEN datconnlimit = -2 THEN '-' ELSE '+' END || datname \
+                    FROM pg_catalog.pg_database \
                     WHERE datallowconn AND NOT datistemplate ORDER BY datname";
 const USER_RELATIONS: &str = "SELECT count(*) FROM pg_catalog.pg_class AS c \
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
@@ -22,13 +28,14 @@ const USER_RELATIONS: &str = "SELECT count(*) FROM pg_catalog.pg_class AS c \
 /// The streams of a server.
 pub(super) fn streams(
     server: &PostgresqlConfig,
-    interrupted: &AtomicBool,
+    around: &Surroundings<'_>,
 ) -> Result<Vec<StreamSource>, OpError> {
+    let interrupted: &AtomicBool = around.interrupted;
     check_secret(STREAM, server.pgpass.as_deref(), "pgpass")?;
     let dump = tool(server, "pg_dump", interrupted)?;
     let databases = match &server.databases {
         Databases::Named(databases) => databases.clone(),
-        Databases::All => all(server, interrupted)?,
+        Databases::All { but } => all(server, but, Some(around.observer), interrupted)?,
     };
     let Some(first) = databases.first() else {
         return Err(failure(STREAM, "the server has no database that could be dumped"));
@@ -43,6 +50,7 @@ pub(super) fn streams(
             database: database.map(str::to_owned),
             tool: Some(tool.to_owned()),
             server: version.clone(),
+            ..StreamOrigin::default()
         };
         let input = StreamInput::Program(program);
         StreamSource { origin: Some(origin), ..StreamSource::new(stream, input) }
@@ -50,7 +58,14 @@ pub(super) fn streams(
     let mut found = Vec::new();
     for database in &databases {
         let program = connect(server, "pg_dump").arg(database_argument(database));
-        found.push(source(server.stream_of(database), &dump, Some(database), program));
+        let mut stream = source(server.stream_of(database), &dump, Some(database), program);
+        let settings = question(server, database, census::POSTGRESQL_SETTINGS);
+        let answer = ask(&stream.name, &settings, interrupted);
+        if let (Ok(answer), Some(origin)) = (answer, &mut stream.origin) {
+            origin.settings = census::pairs(&String::from_utf8_lossy(&answer), '|');
+        }
+        stream.census = Some(census_of(server, database, around));
+        found.push(stream);
     }
     if server.globals {
         let dumpall = tool(server, "pg_dumpall", interrupted)?;
@@ -69,7 +84,7 @@ pub(super) fn probe(
     tool(server, "pg_dump", interrupted)?;
     let databases = match &server.databases {
         Databases::Named(databases) => databases.clone(),
-        Databases::All => all(server, interrupted)?,
+        Databases::All { but } => all(server, but, None, interrupted)?,
     };
     let mut version = String::new();
     for database in &databases {
@@ -82,9 +97,26 @@ pub(super) fn probe(
 }
 
 fn version_question(server: &PostgresqlConfig, database: &str) -> Program {
+    question(server, database, "SHOW server_version")
+}
+
+fn question(server: &PostgresqlConfig, database: &str, statement: &str) -> Program {
     connect(server, "psql")
-        .args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", "SHOW server_version"])
+        .args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", statement])
         .arg(database_argument(database))
+}
+
+/// Asks the server what the database holds.
+fn census_of(server: &PostgresqlConfig, database: &str, around: &Surroundings<'_>) -> Census {
+    let (server, database) = (server.clone(), database.to_owned());
+    let interrupted = Arc::clone(around.interrupted);
+    Census(Box::new(move || {
+        census::postgresql_census(&|statement| {
+            let question = question(&server, &database, statement);
+            let answer = ask(STREAM, &question, &interrupted).ok()?;
+            Some(String::from_utf8_lossy(&answer).into_owned())
+        })
+    }))
 }
 
 /// The version of a program that dumps.
@@ -119,12 +151,39 @@ fn connect(server: &PostgresqlConfig, name: &str) -> Program {
     }
 }
 
-fn all(server: &PostgresqlConfig, interrupted: &AtomicBool) -> Result<Vec<String>, OpError> {
-    let list = connect(server, "psql")
-        .args(["--no-psqlrc", "--tuples-only", "--no-align", "--record-separator-zero"])
-        .args(["--command", LIST])
-        .arg(database_argument("postgres"));
-    names(STREAM, ask(STREAM, &list, interrupted)?, '\0')
+/// The databases of the server but for `but`; an observer hears of those that are passed over.
+fn all(
+    server: &PostgresqlConfig,
+    but: &[String],
+    observer: Option<&dyn Observer>,
+    interrupted: &AtomicBool,
+) -> Result<Vec<String>, OpError> {
+    let list = |database: &str| {
+        let list = question(server, database, LIST).arg("--record-separator-zero");
+        ask(STREAM, &list, interrupted)
+    };
+    // Not every server has the first, and all have the second.
+    let listed = match list("postgres") {
+        Err(OpError::Stream(first)) => list("template1").map_err(|_| OpError::Stream(first))?,
+        listed => listed?,
+    };
+    let mut found = Vec::new();
+    for name in names(STREAM, listed, '\0')? {
+        let (mark, name) = name.split_at(1);
+        if but.iter().any(|left_out| left_out == name) {
+            continue;
+        }
+        if mark == "+" {
+            found.push(name.to_owned());
+        } else if let Some(observer) = observer {
+            let name = printable(name.as_bytes());
+            observer.event(Event::Notice(format!(
+                "{STREAM}: the database {name} is passed over: an interrupted DROP DATABASE left \
+                 it invalid (drop it again)"
+            )));
+        }
+    }
+    Ok(found)
 }
 
 /// The argument that names a database, whatever is in its name: a bare name that looks like a list
@@ -183,6 +242,19 @@ pub fn has_user_tables(database: &str, interrupted: &AtomicBool) -> Result<bool,
     }
 }
 
+/// The encoding of `database`, found as [`psql`] finds it.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub fn postgresql_encoding(database: &str, interrupted: &AtomicBool) -> Result<String, OpError> {
+    let question = Program::new("psql")
+        .args(["--no-psqlrc", "--no-password", "--tuples-only", "--no-align"])
+        .args(["--command", "SHOW server_encoding"])
+        .arg(database_argument(database));
+    let answer = ask(database, &question, interrupted)?;
+    Ok(String::from_utf8_lossy(&answer).trim().to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,7 +269,7 @@ mod tests {
     #[test]
     fn the_password_file_is_a_variable_and_never_an_argument() {
         let server = PostgresqlConfig {
-            databases: Databases::All,
+            databases: Databases::All { but: Vec::new() },
             host: Some("h".into()),
             port: Some(1),
             user: Some("u".into()),

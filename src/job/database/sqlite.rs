@@ -36,7 +36,7 @@ pub(super) fn stream(
         kind: "sqlite".to_owned(),
         database: Some(database.path.to_string_lossy().into_owned()),
         tool: Some(format!("SQLite {}", rusqlite::version())),
-        server: None,
+        ..StreamOrigin::default()
     };
     let interrupted = Arc::clone(interrupted);
     let reader = Later::NotYet { database: database.path.clone(), copy, interrupted };

@@ -1,5 +1,6 @@
 //! A MariaDB or MySQL server for one drill.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use rustix::process::Signal;
 
 use super::scratch::{self, Room, Scratch, failure, find, lines_of};
 use super::{Brought, Counted, Dump, Engine};
-use crate::job::database::{is_mysqls, safe_client_options};
+use crate::job::database::{is_mysqls, mariadb_census, safe_client_options};
 use crate::ops::OpError;
 use crate::ops::cat_into::{Unchanged, cat_into};
 
@@ -123,7 +124,16 @@ impl Engine for Server {
     }
 
     fn restore(&mut self, dump: &Dump<'_>, database: &str) -> Result<Brought, OpError> {
-        self.ask("", &format!("CREATE DATABASE {}", quoted(database)), false)?;
+        let settings = dump.stream.origin.as_ref().map(|origin| &origin.settings);
+        let mut create = format!("CREATE DATABASE {}", quoted(database));
+        for (name, clause) in [("character-set", "CHARACTER SET"), ("collation", "COLLATE")] {
+            let plain = |text: &&String| {
+                text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            };
+            let value = settings.and_then(|settings| settings.get(name)).filter(plain);
+            create.extend(value.map(|value| format!(" {clause} {value}")));
+        }
+        self.ask("", &create, false)?;
         let (stderr, said) = self.room.stderr("stderr")?;
         let mut client = connect(&self.room, &self.client);
         client.args(&self.safe);
@@ -147,19 +157,26 @@ impl Engine for Server {
     }
 
     fn count(&self, database: &str, tables: Option<Vec<&str>>) -> Result<Counted, OpError> {
-        let listed;
+        // `SHOW TABLES` shows no difference between tables with a past and without.
+        let all = "SELECT table_name, table_type FROM information_schema.tables \
+                   WHERE table_schema = DATABASE()";
+        let all = self.ask(database, all, false)?;
+        let kinds: BTreeMap<&str, &str> =
+            all.lines().filter_map(|line| line.split_once('\t')).collect();
+        let is_table = |kind: &str| matches!(kind, "BASE TABLE" | "SYSTEM VERSIONED");
         let tables: Vec<&str> = match tables {
             Some(tables) => tables,
-            None => {
-                let all = "SHOW FULL TABLES WHERE Table_type = 'BASE TABLE'";
-                listed = self.ask(database, all, false)?;
-                listed.lines().filter_map(|line| line.split('\t').next()).collect()
-            }
+            None => kinds.iter().filter(|pair| is_table(pair.1)).map(|pair| *pair.0).collect(),
         };
         let mut counted = Counted::new();
         for some in tables.chunks(TABLES_AT_ONCE) {
             let statement = |(at, table): (usize, &&str)| {
-                format!("SELECT {at}, COUNT(*) FROM {};", quoted(table))
+                // The rows of the past are in the dump, too.
+                let past = match kinds.get(table) {
+                    Some(&"SYSTEM VERSIONED") => " FOR SYSTEM_TIME ALL",
+                    _ => "",
+                };
+                format!("SELECT {at}, COUNT(*) FROM {}{past};", quoted(table))
             };
             let statements: String = some.iter().enumerate().map(statement).collect();
             let answer = self.ask(database, &statements, true)?;
@@ -178,6 +195,10 @@ impl Engine for Server {
     fn query(&self, database: &str, query: &str) -> Result<Vec<String>, OpError> {
         let answer = self.ask(database, query, false)?;
         Ok(answer.lines().map(|line| line.replace('\t', "|")).collect())
+    }
+
+    fn census(&self, database: &str) -> BTreeMap<String, u64> {
+        mariadb_census(&|statement| self.ask(database, statement, false).ok())
     }
 
     fn remove(&mut self, database: &str) -> Result<(), OpError> {

@@ -1,5 +1,6 @@
 //! A PostgreSQL server for one drill.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use rustix::process::Signal;
 
 use super::scratch::{self, Room, Scratch, failure, find, lines_of};
 use super::{Brought, Counted, Dump, Engine};
-use crate::job::database::{OLD_PSQL, PsqlScript, knows_restrict};
+use crate::job::database::{OLD_PSQL, PsqlScript, knows_restrict, postgresql_census};
 use crate::ops::OpError;
 use crate::ops::cat::cat;
 use crate::ops::cat_into::{Feed as _, cat_into};
@@ -153,7 +154,20 @@ impl Engine for Server {
             return self.globals(dump);
         }
         if !matches!(database, "postgres" | "template1") {
-            let create = format!("CREATE DATABASE {} TEMPLATE template0", quoted(database));
+            let settings = dump.stream.origin.as_ref().map(|origin| &origin.settings);
+            let encoding = settings.and_then(|settings| settings.get("encoding"));
+            let plain = |text: &&String| {
+                text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            };
+            // The dump comes back in the encoding that it was made of. Only the locale C fits any.
+            let encoding = match encoding.filter(plain) {
+                Some(encoding) if encoding != "UTF8" => {
+                    format!(" ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'")
+                }
+                _ => String::new(),
+            };
+            let create =
+                format!("CREATE DATABASE {} TEMPLATE template0{encoding}", quoted(database));
             self.ask("template1", &[create])?;
         }
         let (stderr, said) = self.room.stderr("stderr")?;
@@ -230,6 +244,10 @@ impl Engine for Server {
     fn query(&self, database: &str, query: &str) -> Result<Vec<String>, OpError> {
         let answer = self.ask(database, &[query.to_owned()])?;
         Ok(answer.lines().map(str::to_owned).collect())
+    }
+
+    fn census(&self, database: &str) -> BTreeMap<String, u64> {
+        postgresql_census(&|statement| self.ask(database, &[statement.to_owned()]).ok())
     }
 
     fn remove(&mut self, database: &str) -> Result<(), OpError> {

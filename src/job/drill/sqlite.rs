@@ -140,6 +140,11 @@ impl Engine for Databases {
         })
     }
 
+    fn census(&self, _: &str) -> std::collections::BTreeMap<String, u64> {
+        // The stream is the database itself.
+        std::collections::BTreeMap::new()
+    }
+
     fn remove(&mut self, database: &str) -> Result<(), OpError> {
         #[expect(clippy::disallowed_methods, reason = "a scratch file of our own")]
         std::fs::remove_file(&self.file).map_err(|error| failure(database, error.to_string()))

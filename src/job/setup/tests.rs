@@ -31,7 +31,7 @@ fn answers() -> Answers {
                 prefix: String::new(),
             }),
             StreamConfig::Mariadb(MariadbConfig {
-                databases: Databases::All,
+                databases: Databases::All { but: Vec::new() },
                 defaults_file: None,
                 host: None,
                 port: None,

@@ -152,7 +152,12 @@ fn mariadb(file: &mut Lines, server: &MariadbConfig) {
 
 fn databases(file: &mut Lines, which: &Databases) {
     match which {
-        Databases::All => file.line("all = true"),
+        Databases::All { but } => {
+            file.line("all = true");
+            if !but.is_empty() {
+                file.texts("exclude", but);
+            }
+        }
         Databases::Named(names) => match &names[..] {
             [name] => file.text("database", name),
             names => file.texts("databases", names),

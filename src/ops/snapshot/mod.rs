@@ -37,8 +37,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 pub use options::{
-    Changes, ChangesSince, FULL_SCAN_EVERY, Scope, SnapshotOptions, SnapshotSummary, StreamInput,
-    StreamSource, Told,
+    Census, Changes, ChangesSince, FULL_SCAN_EVERY, Scope, SnapshotOptions, SnapshotSummary,
+    StreamInput, StreamSource, Told,
 };
 pub use rows::qualified_name_len;
 pub use stand_in::StandIn;
@@ -93,11 +93,10 @@ fn begin(
 
 /// Does what may follow a commit. The snapshot exists, so even a panic is only worth a note.
 fn after_commit(repository: &Repository, work: impl FnOnce()) {
-    let done: Result<(), Panicked> = caught(|| {
+    if let Err(error) = caught(|| -> Result<(), Panicked> {
         work();
         Ok(())
-    });
-    if let Err(error) = done {
+    }) {
         let note = Event::Note(format!("{error}, after the snapshot was committed"));
         let _: Result<(), Panicked> = caught(|| {
             repository.observer().event(note);

@@ -1,5 +1,6 @@
 //! What a snapshot is taken of and how, and what came of it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -44,12 +45,23 @@ pub struct StreamSource {
     pub allow_empty: bool,
     /// What is known of it beforehand and kept with the snapshot.
     pub origin: Option<StreamOrigin>,
+    /// Counts what the dump should hold; asked before and after it.
+    pub census: Option<Census>,
+}
+
+/// Asks a server what it has: counts by name.
+pub struct Census(pub Box<dyn Fn() -> BTreeMap<String, u64> + Send>);
+
+impl std::fmt::Debug for Census {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Census(..)")
+    }
 }
 
 impl StreamSource {
     /// A stream of which nothing is known.
     pub fn new(name: impl Into<String>, input: StreamInput) -> Self {
-        Self { name: name.into(), input, allow_empty: false, origin: None }
+        Self { name: name.into(), input, allow_empty: false, origin: None, census: None }
     }
 }
 

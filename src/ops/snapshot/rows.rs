@@ -257,10 +257,16 @@ fn identifier_len(text: &str) -> Option<usize> {
 /// Leaves out the counts of whole streams, the largest first, until all fit into a record.
 pub(super) fn fit(streams: &mut [StreamRecord]) {
     let len = |rows: &Rows| rows.keys().map(|name| name.len() + COUNT_LEN).sum::<usize>();
-    let size = |stream: &StreamRecord| stream.rows.as_ref().map_or(0, len);
+    let size = |stream: &StreamRecord| {
+        let counted = stream.origin.as_ref().map_or(0, |origin| len(&origin.counted));
+        stream.rows.as_ref().map_or(0, len) + counted
+    };
     while streams.iter().map(size).sum::<usize>() > MAX_NAMES_LEN {
         if let Some(largest) = streams.iter_mut().max_by_key(|stream| size(stream)) {
             largest.rows = None;
+            if let Some(origin) = &mut largest.origin {
+                origin.counted.clear();
+            }
         }
     }
 }

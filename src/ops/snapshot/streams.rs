@@ -42,10 +42,11 @@ pub(super) fn run_stream(
     basis: Option<Arc<OldContent>>,
 ) -> Result<StreamRecord, OpError> {
     let gone = |_| OpError::Interrupted;
-    let (name, origin) = (source.name, source.origin);
+    let (name, mut origin, census) = (source.name, source.origin, source.census);
     let allow_empty = options.allow_empty || source.allow_empty;
     shared.observer.event(Event::Working((&name).into()));
     let started = (options.clock)();
+    let before = census.as_ref().map(|census| census.0());
     let mut running = Running::start(shared, &name, source.input)?;
     send(out, Message::Begin(basis.clone())).map_err(gone)?;
     if origin.as_ref().is_some_and(|origin| origin.kind == "postgresql") {
@@ -57,6 +58,12 @@ pub(super) fn run_stream(
         let reason = "it is not complete: it begins with \\restrict and does not end with \
                       \\unrestrict and the same key";
         return Err(failure(&name, reason).into());
+    }
+    if let (Some(origin), Some(census), Some(mut before)) = (&mut origin, &census, before) {
+        // What changed meanwhile need not be in the dump.
+        let after = census.0();
+        before.retain(|what, count| after.get(what) == Some(count));
+        origin.counted = before;
     }
     let format = judge(shared, &name, &ends, allow_empty)?;
     let ended = (options.clock)();

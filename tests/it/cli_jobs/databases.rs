@@ -320,7 +320,9 @@ fn programs_of_mysql_itself_are_given_what_they_need() {
         job(&sandbox, &["run", "night"]).run().success();
         let args = fs::read_to_string(sandbox.path("mysqldump.args")).unwrap();
         let expected = format!(
-            "--single-transaction --routines --triggers --events --hex-blob --skip-dump-date{more} -- d\n"
+            "--single-transaction --routines --triggers --events --hex-blob --skip-dump-date \
+             --default-character-set=utf8mb4 --set-charset --comments --create-options \
+             --quote-names --tz-utc{more} -- d\n"
         );
         assert!(args.ends_with(&expected), "{args}");
     }

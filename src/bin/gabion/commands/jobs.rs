@@ -90,8 +90,8 @@ fn takes(job: &Job) -> Vec<String> {
 
 fn is_all(stream: &StreamConfig) -> bool {
     match stream {
-        StreamConfig::Postgresql(server) => server.databases == Databases::All,
-        StreamConfig::Mariadb(server) => server.databases == Databases::All,
+        StreamConfig::Postgresql(server) => matches!(server.databases, Databases::All { .. }),
+        StreamConfig::Mariadb(server) => matches!(server.databases, Databases::All { .. }),
         _ => false,
     }
 }

@@ -94,6 +94,7 @@ impl IntoArgs {
         into.check_kind()?;
         into.check_program(interrupted)?;
         into.check_empty(interrupted)?;
+        into.check_settings(interrupted)?;
         Ok(into)
     }
 }
@@ -158,6 +159,52 @@ impl Into<'_> {
                 Err(Failure::new(Exit::Failed, message).hint(hint))
             }
             false => Ok(()),
+        }
+    }
+
+    /// Refuses a database in which the dump would become another one.
+    fn check_settings(&self, interrupted: &AtomicBool) -> Result<(), Failure> {
+        let Some(origin) = &self.stream.origin else { return Ok(()) };
+        let was = |name: &str| origin.settings.get(name).map(String::as_str);
+        match &self.place {
+            Place::Postgresql(database) => {
+                let Some(encoding) = was("encoding") else { return Ok(()) };
+                let is = database::postgresql_encoding(database, interrupted)?;
+                if is == encoding {
+                    return Ok(());
+                }
+                let (collation, ctype) =
+                    (was("collation").unwrap_or("C"), was("character-type").unwrap_or("C"));
+                let message = format!(
+                    "the database {database} has the encoding {is}, the dump's had {encoding}"
+                );
+                let hint = format!(
+                    "make one like it: createdb --template template0 --encoding {encoding} \
+                     --lc-collate {collation} --lc-ctype {ctype} NAME"
+                );
+                Err(Failure::new(Exit::Failed, message).hint(hint))
+            }
+            Place::Mariadb(place) => {
+                let (Some(set), Some(collation)) = (was("character-set"), was("collation")) else {
+                    return Ok(());
+                };
+                let is = database::mariadb_settings(place, interrupted)?;
+                let is = |name: &str| is.get(name).map(String::as_str);
+                if is("character-set") == Some(set) && is("collation") == Some(collation) {
+                    return Ok(());
+                }
+                let message = format!(
+                    "the database {} has the collation {}, the dump's had {collation}",
+                    place.database,
+                    is("collation").unwrap_or("of the server")
+                );
+                let hint = format!(
+                    "run: mariadb -e 'ALTER DATABASE `{}` CHARACTER SET {set} COLLATE {collation}'",
+                    place.database
+                );
+                Err(Failure::new(Exit::Failed, message).hint(hint))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -85,7 +85,7 @@ pub(super) fn ask(
         Some(default.as_deref().unwrap_or("-")),
     )?;
     if let Some(databases) = databases(names.split_whitespace()) {
-        let proposed = proposed.unwrap_or_else(|| postgresql(Databases::All));
+        let proposed = proposed.unwrap_or_else(|| postgresql(Databases::All { but: Vec::new() }));
         let host = proposed.host.clone().or_else(|| found.postgresql_socket());
         streams.push(StreamConfig::Postgresql(PostgresqlConfig {
             databases,
@@ -98,7 +98,7 @@ pub(super) fn ask(
     let question = "MariaDB or MySQL databases (names, * for all, - for none)";
     let names = dialogue.line(question, Some(&default))?;
     if let Some(databases) = databases(names.split_whitespace()) {
-        let of = linkahead.cloned().unwrap_or_else(|| mariadb(Databases::All));
+        let of = linkahead.cloned().unwrap_or_else(|| mariadb(Databases::All { but: Vec::new() }));
         let options = found.mariadb_options();
         let question = "Option file with user and password (empty: ~/.my.cnf)";
         let file = value(dialogue.line(question, options.as_deref())?);
@@ -157,14 +157,14 @@ fn databases<'a>(names: impl Iterator<Item = &'a str>) -> Option<Databases> {
     let names: Vec<String> = names.filter(|name| *name != "-").map(str::to_owned).collect();
     match &names[..] {
         [] => None,
-        names if names.iter().any(|name| name == "*") => Some(Databases::All),
+        names if names.iter().any(|name| name == "*") => Some(Databases::All { but: Vec::new() }),
         _ => Some(Databases::Named(names)),
     }
 }
 
 fn names_text(databases: &Databases) -> String {
     match databases {
-        Databases::All => "*".to_owned(),
+        Databases::All { .. } => "*".to_owned(),
         Databases::Named(names) => names.join(" "),
     }
 }
