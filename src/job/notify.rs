@@ -85,7 +85,9 @@ impl Notice {
         };
         let text = format!(
             "{}\n\nexit code: {}\nproblems: {}\nlast success: {last_success}",
-            run.message, run.exit_code, run.problems
+            run.in_lines(),
+            run.exit_code,
+            run.problems
         );
         let subject = format!("gabion on {host}: {job} {word}");
         let (host, job) = (host.to_owned(), job.to_owned());
@@ -109,18 +111,18 @@ impl Notice {
         Self { occasion, host, job, subject, text, run: None, drill: Some(drill.clone()) }
     }
 
-    /// About what happened since `since`. `size` writes bytes for people.
+    /// About what happened from `since` until `until`. `size` writes bytes for people.
     pub fn of_week(
         host: &str,
         job: &str,
         past: &[Past],
-        since: i64,
+        (since, until): (i64, i64),
         size: &dyn Fn(u64) -> String,
     ) -> Self {
         let (mut ok, mut incomplete, mut failed, mut added) = (0, 0, 0, 0);
         let mut lines = Vec::new();
         let mut last: Option<&RunRecord> = None;
-        for item in past.iter().filter(|item| item.ended() >= since) {
+        for item in past.iter().filter(|item| (since..=until).contains(&item.ended())) {
             match item {
                 Past::Run(run) => {
                     match run.outcome {
@@ -132,7 +134,7 @@ impl Notice {
                     if run.outcome == Outcome::Ok {
                         last = Some(run);
                     } else {
-                        lines.push(format!("run: {}", run.message));
+                        lines.push(format!("run: {}", run.in_one_line()));
                     }
                 }
                 Past::Drill(drill) => lines.push(format!("drill: {}", drill.message)),

@@ -56,6 +56,9 @@ pub struct RunRecord {
     pub exit_code: i32,
     /// The summary or the error, one line.
     pub message: String,
+    /// The last lines that a command wrote which failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
     /// The snapshot's id, if one was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
@@ -74,6 +77,31 @@ pub struct RunRecord {
     /// What was read back and verified behind the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checked: Option<Checked>,
+}
+
+impl RunRecord {
+    /// How it ended, in one line: the message and the last line of a command that failed.
+    pub fn in_one_line(&self) -> String {
+        match self.details.last() {
+            Some(last) => format!("{}: {last}", self.message),
+            None => self.message.clone(),
+        }
+    }
+
+    /// How it ended, with all lines of a command that failed.
+    pub fn in_lines(&self) -> String {
+        let details = self.details.iter().map(|line| format!("\n  | {line}"));
+        format!("{}{}", self.message, details.collect::<String>())
+    }
+}
+
+/// Seconds by which a clock may have been ahead when something was remembered.
+const CLOCK_TOLERANCE: i64 = 300;
+
+/// Whether a time that is remembered lies in the future: the clock was wrong then, or is now, so
+/// nothing that it dates counts as recent.
+pub fn is_in_the_future(time: i64, now: i64) -> bool {
+    time > now.saturating_add(CLOCK_TOLERANCE)
 }
 
 /// A run that has begun, and whose it is.
@@ -98,6 +126,7 @@ impl Begun {
             outcome: Outcome::Failed,
             exit_code: INTERRUPTED,
             message: CUT_OFF.to_owned(),
+            details: Vec::new(),
             snapshot: None,
             entries: 0,
             bytes: 0,
@@ -354,6 +383,7 @@ mod tests {
             outcome,
             exit_code: 0,
             message: "m".into(),
+            details: vec![],
             snapshot: None,
             entries: 1,
             bytes: 2,

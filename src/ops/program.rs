@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, BufRead as _, BufReader, Read};
+use std::io::{self, Read};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -17,6 +17,8 @@ use crate::threads::start;
 
 /// Lines of standard error that are kept for a message.
 pub(super) const STDERR_LINES: usize = 20;
+/// Bytes that are kept of each of these lines.
+const MAX_STDERR_LINE: usize = 1000;
 /// Longest standard output that [`run_to_end`] takes, in bytes.
 const MAX_OUTPUT: u64 = 16 << 20;
 /// How often it is looked whether a program has ended.
@@ -212,13 +214,50 @@ fn all_of(mut output: impl Read) -> Vec<u8> {
 /// The last lines of a program's standard error.
 pub(crate) fn last_lines(output: impl Read) -> Vec<String> {
     let mut tail = VecDeque::new();
-    for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-        tail.push_back(harmless(&line));
+    for_each_line(output, |line| {
+        tail.push_back(line);
         if tail.len() > STDERR_LINES {
             tail.pop_front();
         }
-    }
+    });
     tail.into()
+}
+
+/// Calls `act` with each line of `output` that is not empty, printable and cut after
+/// [`MAX_STDERR_LINE`] bytes: memory does not grow with what a program writes. A carriage return
+/// ends a line too, as programs that show progress use it.
+pub(super) fn for_each_line(mut output: impl Read, mut act: impl FnMut(String)) {
+    let mut piece = vec![0; 16 << 10];
+    let mut line = Vec::with_capacity(MAX_STDERR_LINE);
+    let mut is_cut = false;
+    let mut end = |line: &mut Vec<u8>, is_cut: &mut bool| {
+        if !line.is_empty() {
+            let mark = if *is_cut { " [cut]" } else { "" };
+            act(harmless(line) + mark);
+        }
+        line.clear();
+        *is_cut = false;
+    };
+    loop {
+        let len = match output.read(&mut piece) {
+            Ok(0) => break,
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => break,
+        };
+        let mut parts = piece[..len].split(|byte| matches!(byte, b'\n' | b'\r')).peekable();
+        while let Some(part) = parts.next() {
+            let room = MAX_STDERR_LINE - line.len();
+            is_cut |= part.len() > room;
+            let kept = part.iter().take(room);
+            // A tab would be shown as an escape.
+            line.extend(kept.map(|&byte| if byte == b'\t' { b' ' } else { byte }));
+            if parts.peek().is_some() {
+                end(&mut line, &mut is_cut);
+            }
+        }
+    }
+    end(&mut line, &mut is_cut);
 }
 
 #[cfg(test)]
@@ -255,5 +294,17 @@ mod tests {
         assert!(done.status.success() && !done.stdout_is_whole);
         let much = run("head -c 17000000 /dev/zero", None, false).unwrap();
         assert!(much.status.success() && !much.stdout_is_whole);
+    }
+
+    #[test]
+    fn what_is_kept_of_standard_error_has_a_limit() {
+        let lines = last_lines(&b"a\tb\r\n\n10%\r20%\rlast"[..]);
+        assert_eq!(lines, ["a b", "10%", "20%", "last"]);
+        let endless = io::repeat(b'.').take(10_000_000);
+        let lines = last_lines(io::Cursor::new(b"first\n").chain(endless));
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[1], format!("{} [cut]", ".".repeat(MAX_STDERR_LINE)));
+        let many = "line\n".repeat(STDERR_LINES + 5);
+        assert_eq!(last_lines(many.as_bytes()).len(), STDERR_LINES);
     }
 }

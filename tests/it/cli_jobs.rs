@@ -4,6 +4,7 @@ mod as_it_was;
 mod cron;
 mod databases;
 mod drill;
+mod endings;
 mod failures;
 mod hostile_servers;
 mod kills;

@@ -80,7 +80,7 @@ fn passphrases_that_cannot_be_had_are_told_from_wrong_ones() {
         |name: &str, value: &str| sandbox.gabion(["snapshots"]).env(name, value).run().code(11);
     run("GABION_PASSWORD", "").says("GABION_PASSWORD is empty");
     run("GABION_PASSWORD_FILE", "missing").says("cannot read the password file missing");
-    run("GABION_PASSWORD_COMMAND", "exit 3").says("the password command failed: exit status: 3");
+    run("GABION_PASSWORD_COMMAND", "exit 3").says("the password command ended with exit status 3");
     run("GABION_PASSWORD_COMMAND", "true").says("the output of the password command is empty");
     let two = sandbox.gabion(["snapshots"]).env("GABION_PASSWORD", "x");
     let two = two.env("GABION_KEY_FILE", "key").run().code(2);

@@ -74,7 +74,8 @@ fn space_comes_back_at_once_and_what_stays_is_whole() {
     sandbox.gabion(["check", "--read-data"]).run().success();
     restores(&sandbox, &ids_before[2], "source");
     for folder in ["marks", "sessions", "roots"] {
-        assert_eq!(count(&sandbox, folder), 0, "{folder}");
+        // One that is over may name what was forgotten.
+        assert!(count(&sandbox, folder) <= usize::from(folder == "sessions"), "{folder}");
     }
     sandbox.gabion(["--quiet", "prune"]).run().success().silent();
 }
@@ -146,7 +147,8 @@ fn killed_at_each_step_nothing_is_lost_and_the_next_one_finishes() {
             sandbox.gabion(["check", "--read-data"]).run().success();
             restores(&sandbox, &ids[2], "source");
             for folder in ["marks", "sessions", "roots"] {
-                assert_eq!(count(&sandbox, folder), 0, "{call} {n}: {folder}");
+                let most = usize::from(folder == "sessions");
+                assert!(count(&sandbox, folder) <= most, "{call} {n}: {folder}");
             }
             if done {
                 break;
@@ -178,9 +180,10 @@ fn new_tags_and_a_forget_that_was_cut_off_are_no_reason_to_refuse() {
         ids.join(" ")
     );
     sandbox.shell(&script).run().success();
-    assert_eq!((count(&sandbox, "snapshots"), count(&sandbox, "sessions")), (1, 1));
+    // With the one that is over, of the first forget.
+    assert_eq!((count(&sandbox, "snapshots"), count(&sandbox, "sessions")), (1, 2));
     sandbox.gabion(["prune"]).run().success();
-    assert_eq!(count(&sandbox, "sessions"), 0);
+    assert_eq!(count(&sandbox, "sessions"), 1);
 }
 
 /// The client remembers them under the ids that they had before.
@@ -316,7 +319,8 @@ fn any_number_at_once_killed_at_random() {
     let sandbox = Sandbox::with_repository();
     turmoil_of(&sandbox, [Machine::This(&sandbox); 2]);
     for folder in ["marks", "sessions", "roots"] {
-        assert_eq!(count(&sandbox, folder), 0, "{folder}");
+        // One that is over may name what was forgotten.
+        assert!(count(&sandbox, folder) <= usize::from(folder == "sessions"), "{folder}");
     }
 }
 

@@ -251,7 +251,7 @@ fn a_configuration_is_replaced_at_once_or_not_at_all() {
     let top = sandbox.path("").display().to_string().trim_end_matches('/').to_owned();
     let again = |fault: &str| {
         let script = format!(
-            "strace -f -qq -y -o trace -e trace=openat,write,fsync,rename {fault} $GABION setup \
+            "strace -f -qq -y -o trace -e trace=openat,write,fsync,rename,renameat,renameat2 {fault} $GABION setup \
              --config {top}/etc/gabion.toml --repository {top}/r --path {top}/src --same-disk \
              --overwrite --password-file {top}/etc/p --job new; true"
         );
@@ -259,8 +259,10 @@ fn a_configuration_is_replaced_at_once_or_not_at_all() {
         fs::read_to_string(sandbox.path("trace")).unwrap()
     };
     // Ended before the name changes, and with a disk that does not take the bytes.
-    for fault in ["rename:signal=KILL", "rename:error=EIO", "fsync:error=EIO", "fsync:signal=KILL"]
-    {
+    let renames = "rename,renameat,renameat2";
+    let faults = ["signal=KILL", "error=EIO"].map(|fault| format!("{renames}:{fault}"));
+    let syncs = ["signal=KILL", "error=EIO"].map(|fault| format!("fsync:{fault}"));
+    for fault in faults.into_iter().chain(syncs) {
         again(&format!("-e inject={fault}"));
         assert_eq!(fs::read_to_string(&file).unwrap(), old, "{fault}");
     }
@@ -268,8 +270,8 @@ fn a_configuration_is_replaced_at_once_or_not_at_all() {
     assert!(fs::read_to_string(&file).unwrap().contains("[job.new]"));
     // The bytes are on the disk before the name is theirs, and the name is before the end.
     let lines: Vec<&str> = trace.lines().collect();
-    let synced = lines.iter().position(|l| l.contains("fsync(") && l.contains("/.gabion.toml."));
-    let renamed = lines.iter().position(|l| l.contains("rename(") && l.contains("gabion.toml\")"));
+    let synced = lines.iter().position(|l| l.contains("fsync(") && l.contains("/.gabion-"));
+    let renamed = lines.iter().position(|l| l.contains("rename") && l.contains("gabion.toml\""));
     let folder = lines.iter().rposition(|l| l.contains("fsync(") && l.contains("/etc>"));
     assert!(synced.is_some() && synced < renamed && renamed < folder, "{trace}");
 }

@@ -158,6 +158,11 @@ impl Failure {
         self.message.as_deref().unwrap_or("standard output was closed")
     }
 
+    /// The last lines that a command wrote.
+    pub(crate) fn details(&self) -> &[String] {
+        &self.details
+    }
+
     /// The same failure with another exit code.
     pub(crate) fn with_exit(self, exit: Exit) -> Self {
         Self { exit, ..self }

@@ -8,11 +8,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicBool;
 
 use gabion::crypto::key_file::KeyFile;
 use gabion::crypto::passphrase::Passphrase;
 use gabion::job::config::KeyPlace;
 use gabion::job::output_file::create_private;
+use gabion::ops::program::{ProgramError, describe, run_to_end};
 use gabion::repo::Unlock;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
@@ -93,7 +95,7 @@ impl KeySource {
                 passphrase(bytes, &format!("the password file {}", path.display()))
             }
             Self::PassphraseCommand(command) => {
-                passphrase(run(command)?, "the output of the password command")
+                passphrase(run(command, console)?, "the output of the password command")
             }
             Self::KeyFile(path) => {
                 let bytes = read_secret(path, "key file", console)?;
@@ -202,21 +204,38 @@ fn read_secret(path: &Path, what: &str, console: &Console) -> Result<Vec<u8>, Fa
     Ok(bytes)
 }
 
-fn run(command: &OsStr) -> Result<Vec<u8>, Failure> {
-    let output = Command::new("sh")
-        .arg("-c")
-        .arg(command)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| {
-            Failure::io("cannot start the password command", &error).with_exit(Exit::WrongKey)
-        })?;
-    if !output.status.success() {
-        let message = format!("the password command failed: {}", output.status);
-        return Err(Failure::new(Exit::WrongKey, message));
+/// Runs the command. What it writes to standard error is shown to a person who watches, who may be
+/// asked something there; otherwise its last lines are kept for the message.
+fn run(command: &OsStr, console: &Console) -> Result<Vec<u8>, Failure> {
+    let failed = |what: String| Failure::new(Exit::WrongKey, what);
+    let no_start = |error: &io::Error| {
+        Failure::io("cannot start the password command", error).with_exit(Exit::WrongKey)
+    };
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(command);
+    let (status, mut bytes, stderr_tail) = if can_ask(console) {
+        shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = shell.spawn().map_err(|error| no_start(&error))?;
+        let mut bytes = Vec::new();
+        if let Some(output) = child.stdout.take() {
+            // A command that writes more finds its pipe closed.
+            output.take(MAX_LEN + 1).read_to_end(&mut bytes).map_err(|error| no_start(&error))?;
+        }
+        (child.wait().map_err(|error| no_start(&error))?, bytes, Vec::new())
+    } else {
+        match run_to_end(shell, None, &AtomicBool::new(false)) {
+            Ok(done) => (done.status, done.stdout, done.stderr_tail),
+            Err(ProgramError::Start(error)) => return Err(no_start(&error)),
+            Err(error) => return Err(failed(format!("the password command: {error}"))),
+        }
+    };
+    if u64::try_from(bytes.len()).is_ok_and(|len| len > MAX_LEN) {
+        return Err(failed(format!("the password command prints more than {MAX_LEN} bytes")));
     }
-    let mut bytes = output.stdout;
+    if !status.success() {
+        let message = format!("the password command {}", describe(status));
+        return Err(failed(message).with_details(stderr_tail));
+    }
     cut_line_end(&mut bytes);
     Ok(bytes)
 }

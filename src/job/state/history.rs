@@ -1,7 +1,7 @@
 //! The past of a job: a line for each run and each drill, the newest last.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use rustix::fs::{FlockOperation, flock};
@@ -85,6 +85,11 @@ impl StateFolder {
         let mut options = File::options();
         options.read(true).append(true).create(true).mode(0o644);
         let mut file = options.open(&path).map_err(failed)?;
+        // A crash or a full disk may have cut the last line: this record must not become a part
+        // of it.
+        if !ends_a_line(&mut file).map_err(failed)? {
+            line.insert(0, b'\n');
+        }
         file.write_all(&line).and_then(|()| file.sync_data()).map_err(failed)?;
         if file.metadata().map_err(failed)?.len() > MAX_LEN {
             let bytes = std::fs::read(&path).map_err(failed)?;
@@ -110,8 +115,28 @@ impl StateFolder {
         let mut bytes = Vec::new();
         file.take(2 * MAX_LEN).read_to_end(&mut bytes).map_err(failed)?;
         let lines = bytes.split(|&byte| byte == b'\n');
-        Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
+        Ok(lines.filter_map(parse_line).collect())
     }
+}
+
+/// Whether what is appended to `file` begins a line.
+fn ends_a_line(file: &mut File) -> io::Result<bool> {
+    let mut last = [b'\n'];
+    if file.metadata()?.len() > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    Ok(last == [b'\n'])
+}
+
+/// The record of a line. Earlier versions appended to a line that was cut, so the record may
+/// follow such a beginning; inside of a record its quotes would be escaped.
+fn parse_line(line: &[u8]) -> Option<Past> {
+    const BEGINNING: &[u8] = b"{\"what\":";
+    serde_json::from_slice(line).ok().or_else(|| {
+        let at = line.windows(BEGINNING.len()).rposition(|part| part == BEGINNING)?;
+        serde_json::from_slice(&line[at..]).ok()
+    })
 }
 
 #[cfg(test)]
@@ -140,5 +165,23 @@ mod tests {
         assert!(past.is_sorted_by_key(Past::ended) && past.len() > 500, "{}", past.len());
         assert!(std::fs::metadata(dir.path().join("x.past")).unwrap().len() < MAX_LEN + 10_000);
         assert_eq!(state.jobs().unwrap(), Vec::<String>::new());
+    }
+    #[test]
+    fn a_record_that_was_cut_takes_no_other_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateFolder::new(dir.path().to_owned());
+        let cut = |bytes: &[u8]| {
+            let mut file = File::options().append(true).open(dir.path().join("x.past")).unwrap();
+            file.write_all(bytes).unwrap();
+        };
+        for number in 0..3 {
+            state.add_to_past("x", &drill(number)).unwrap();
+            cut(b"{\"what\":\"run\",\"started\":1");
+        }
+        // As earlier versions appended to it.
+        cut(&serde_json::to_vec(&drill(3)).unwrap());
+        state.add_to_past("x", &drill(4)).unwrap();
+        let ended: Vec<i64> = state.past("x").unwrap().iter().map(Past::ended).collect();
+        assert_eq!(ended, [0, 1, 2, 3, 4]);
     }
 }

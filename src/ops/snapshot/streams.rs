@@ -1,7 +1,7 @@
 //! Streams: the output of commands that gabion starts itself, and standard input.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead as _, BufReader, Read};
+use std::io::{self, Read};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -17,7 +17,7 @@ use crate::event::Event;
 use crate::format::entry::{Content, Entry, EntryKind, Metadata, Owner, Timestamp};
 use crate::format::path;
 use crate::format::snapshot::StreamRecord;
-use crate::ops::program::{STDERR_LINES, describe, end_group, shell};
+use crate::ops::program::{STDERR_LINES, describe, end_group, for_each_line, shell};
 use crate::ops::restrict_key::KeySwap;
 use crate::ops::{OpError, StreamFailure};
 use crate::repo::RepositoryError;
@@ -355,8 +355,7 @@ fn pass_on_stderr(
     let (done, ended) = sync_channel(1);
     let (shared, name, tail) = (Arc::clone(shared), name.to_owned(), Arc::clone(tail));
     let pass_on = move || {
-        for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-            let line = path::harmless(&line);
+        for_each_line(stderr, |line| {
             let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
             tail.push_back(line.clone());
             if tail.len() > STDERR_LINES {
@@ -364,7 +363,7 @@ fn pass_on_stderr(
             }
             drop(tail);
             shared.observer.event(Event::CommandOutput { stream: name.clone(), line });
-        }
+        });
         Ok(())
     };
     let thread = start("messages", move || {

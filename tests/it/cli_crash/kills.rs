@@ -199,7 +199,8 @@ impl Victim {
             let left = left.map(|item| item.unwrap().file_name());
             let left: Vec<_> =
                 left.filter(|name| !name.as_encoded_bytes().starts_with(b"tmp-")).collect();
-            assert!(left.is_empty(), "{kind}: {left:?}");
+            // One session that is over may name what was forgotten.
+            assert!(left.len() <= usize::from(kind == "sessions"), "{kind}: {left:?}");
         }
     }
 }

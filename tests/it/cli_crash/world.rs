@@ -81,7 +81,7 @@ impl World {
             sandbox.gabion(["key", "add", "--new-key-file", &key, "--json"]).run().success();
         let second_slot = added.json_lines()[0]["id"].as_str().unwrap().to_owned();
         aftermath::write(&sandbox, "source", &tree(4));
-        for name in ["repository", "cache"] {
+        for name in ["repository", "cache", "home"] {
             aftermath::copy_folder(&sandbox.path(name), &sandbox.path(format!("{name}.before")));
         }
         let text = fs::read(sandbox.path("key")).unwrap();
@@ -114,7 +114,8 @@ impl World {
 
     /// Everything as before the deed.
     pub(super) fn reset(&self, deed: Deed) {
-        for name in ["repository", "cache"] {
+        // What this machine remembers of the repository is in the home directory.
+        for name in ["repository", "cache", "home"] {
             let path = self.sandbox.path(name);
             if path.exists() {
                 fs::remove_dir_all(&path).unwrap();
@@ -123,6 +124,7 @@ impl World {
                 aftermath::copy_folder(&self.sandbox.path(format!("{name}.before")), &path);
             }
         }
+        fs::create_dir_all(self.sandbox.path("home")).unwrap();
         if deed == Deed::Repair {
             self.sandbox.shell("rm repository/config repository/index/*").run().success();
         }

@@ -11,20 +11,20 @@ use super::{FILES, configure, job, snapshots, with_jobs};
 
 /// What was received: method and path, headers in lower case, body.
 #[derive(Debug, Clone)]
-struct Request {
+pub(super) struct Request {
     line: String,
     headers: Vec<String>,
-    body: String,
+    pub(super) body: String,
 }
 
 /// A server that notes what it is sent.
-struct Receiver {
-    port: u16,
+pub(super) struct Receiver {
+    pub(super) port: u16,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Receiver {
-    fn start(answer: &'static str) -> Self {
+    pub(super) fn start(answer: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests: Arc<Mutex<Vec<Request>>> = Arc::default();
@@ -38,7 +38,7 @@ impl Receiver {
     }
 
     /// What came since the last look.
-    fn take(&self) -> Vec<Request> {
+    pub(super) fn take(&self) -> Vec<Request> {
         std::mem::take(&mut self.requests.lock().unwrap())
     }
 

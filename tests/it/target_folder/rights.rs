@@ -165,11 +165,9 @@ fn an_ordinary_user_restores_over_what_nobody_may_write() {
 struct Small(PathBuf);
 
 impl Small {
-    /// `None` where this process may not mount anything.
+    /// `None` where this process may not mount anything. The target must be opened after
+    /// [`private_mounts`]: an earlier handle does not see what is mounted later.
     fn mount(at: &Path) -> Option<Self> {
-        if !private_mounts() {
-            return None;
-        }
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(at);
         mount.status().ok()?.success().then(|| Self(at.to_owned()))
@@ -184,6 +182,7 @@ impl Drop for Small {
 
 #[test]
 fn a_full_disk_is_told_and_leaves_no_half_file() {
+    private_mounts();
     let place = Place::new();
     let Some(small) = is_superuser().then(|| Small::mount(&place.outside())).flatten() else {
         return;
@@ -200,6 +199,7 @@ fn a_full_disk_is_told_and_leaves_no_half_file() {
 
 #[test]
 fn removal_stops_where_another_file_system_begins() {
+    private_mounts();
     let place = Place::new();
     place.target.make_folder(b"d").unwrap();
     place.target.make_folder(b"d/mounted").unwrap();

@@ -73,7 +73,8 @@ pub(crate) fn run(session: &mut Session, args: &Args) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
     for job in jobs {
         let one = One { session, configuration: &configuration, job, args, state: &state };
-        let ended = gently(&job.limits, &session.console, || one.guarded(&interrupted))?;
+        let ended = gently(&job.limits, &session.console, || Ok(one.guarded(&interrupted)));
+        let ended = ended.unwrap_or_else(|failure| one.end(machine::now().seconds, Err(failure)));
         if interrupted.load(Ordering::Relaxed) {
             return Ok(Exit::Interrupted);
         }
@@ -94,37 +95,49 @@ struct One<'a> {
 }
 
 impl One<'_> {
-    fn guarded(&self, interrupted: &AtomicBool) -> Result<Exit, Failure> {
+    /// Drills. Whatever happens is this job's, so the next one is drilled.
+    fn guarded(&self, interrupted: &AtomicBool) -> Exit {
         let name = &self.job.name;
-        let Locked::Ours(_lock) = self.state.lock_drill(name, interrupted)? else {
-            self.session.console.notice(&format!("{name}: another drill is under way"));
-            return Ok(Exit::Done);
-        };
         let started = machine::now().seconds;
+        let _lock = match self.state.lock_drill(name, interrupted) {
+            Ok(Locked::Ours(lock)) => lock,
+            Ok(_) => {
+                self.session.console.notice(&format!("{name}: another drill is under way"));
+                return Exit::Done;
+            }
+            Err(error) => return self.end(started, Err(error.into())),
+        };
         let stop = Arc::new(AtomicBool::new(false));
         let limit = Limit::new(Some(self.job.drill.time), &stop);
         let result = limit.guard(interrupted, || self.restored(&stop));
         self.session.console.finish();
-        let result = match (result, limit.passed()) {
-            (Err(failure), _) if interrupted.load(Ordering::Relaxed) => return Err(failure),
+        match (result, limit.passed()) {
+            (Err(failure), _) if interrupted.load(Ordering::Relaxed) => failure.report(),
             (Err(_), Some(time)) => {
                 let message = format!("it took longer than {time} and was ended");
-                Err(Failure::new(Exit::Failed, message).hint("drill.time says how long"))
+                let failure = Failure::new(Exit::Failed, message).hint("drill.time says how long");
+                self.end(started, Err(failure))
             }
-            (result, _) => result,
-        };
-        let (record, exit) = match result {
+            (result, _) => self.end(started, result),
+        }
+    }
+
+    /// Says, remembers and tells how the drill ended.
+    fn end(&self, started: i64, result: Result<DrillRecord, Failure>) -> Exit {
+        let name = &self.job.name;
+        let (mut record, mut exit) = match result {
             Ok(record) => {
-                self.say(&record)?;
                 let exit = match (record.ok, record.damaged) {
                     (true, _) => Exit::Done,
                     (_, true) => Exit::Damage,
                     _ => Exit::Failed,
                 };
-                (record, exit)
+                let said = self.say(&record).err().filter(|failure| !failure.is_closed_output());
+                (record, said.map_or(exit, |failure| failure.report()))
             }
             Err(failure) => {
-                let problems = vec![failure.message().to_owned()];
+                let mut problems = vec![failure.message().to_owned()];
+                problems.extend_from_slice(failure.details());
                 let ended = machine::now().seconds;
                 failure.report();
                 (DrillRecord { started, ended, problems, ..DrillRecord::default() }, failure.exit())
@@ -133,10 +146,18 @@ impl One<'_> {
         let before = self.state.last_drill(name).ok().flatten().map(|drill| drill.ok);
         let remembered = self.state.write_drill(name, &record);
         let past = self.state.add_to_past(name, &Past::Drill(PastDrill::from(&record)));
+        if let Err(error) = remembered.and(past) {
+            let failure = Failure::from(error);
+            failure.report();
+            record.ok = false;
+            record.problems.push(failure.message().to_owned());
+            if exit == Exit::Done {
+                exit = failure.exit();
+            }
+        }
         let occasion = Occasion::of(record.ok, before);
         notify::tell(self.job, &Notice::of_drill(&machine::host(), name, &record, occasion));
-        remembered.and(past)?;
-        Ok(exit)
+        exit
     }
 
     fn restored(&self, stop: &Arc<AtomicBool>) -> Result<DrillRecord, Failure> {

@@ -11,6 +11,7 @@ use gabion::job::hook::run_hook;
 use gabion::job::state::{JobLock, Locked, Outcome, Past, StateFolder};
 
 use self::take::Taken;
+use self::told::exit_of;
 use super::status::StateArgs;
 use crate::errors::{Exit, Failure};
 use crate::gentle::gently;
@@ -75,7 +76,10 @@ pub(crate) fn run_jobs(
     for job in jobs {
         let stop = Arc::new(AtomicBool::new(false));
         let run = Run { session, configuration, job, state, stop, how };
-        let ended = gently(&job.limits, &session.console, || run.guarded(&interrupted))?;
+        let ended = gently(&job.limits, &session.console, || Ok(run.guarded(&interrupted)));
+        let ended = ended.unwrap_or_else(|failure| {
+            run.end(machine::now().seconds, Err(failure), Vec::new(), false)
+        });
         if exit == Exit::Done {
             exit = ended;
         }
@@ -98,58 +102,96 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Runs while holding the job's lock.
-    fn guarded(&self, interrupted: &AtomicBool) -> Result<Exit, Failure> {
-        let name = &self.job.name;
+    /// Runs while holding the job's lock. Whatever happens is this job's, so the next one runs.
+    fn guarded(&self, interrupted: &AtomicBool) -> Exit {
+        let (name, started) = (&self.job.name, machine::now().seconds);
         let patience = match self.job.limits.wait {
             Wait::Leave => None,
             Wait::For(time) => Some(time),
         };
-        match self.state.lock(name, patience, interrupted)? {
-            Locked::Ours(lock) => self.remembered(&lock, interrupted),
-            Locked::Interrupted => Ok(Exit::Interrupted),
-            Locked::Busy if patience.is_none() => {
+        let failure = match self.state.lock(name, patience, interrupted) {
+            Ok(Locked::Ours(lock)) => return self.locked(started, &lock, interrupted),
+            Ok(Locked::Busy) if patience.is_none() => {
                 self.session.console.notice(&format!("{name}: another run is under way"));
-                Ok(Exit::Done)
+                return Exit::Done;
             }
-            Locked::Busy => {
+            Ok(Locked::Busy) => {
                 let message = format!("{name}: another run is still under way");
-                Ok(Failure::new(Exit::Failed, message).report())
+                Failure::new(Exit::Failed, message).hint("raise limits.wait, or run it less often")
             }
-        }
+            Ok(Locked::Interrupted) => Failure::new(
+                Exit::Interrupted,
+                format!("{name}: interrupted while waiting for another run"),
+            ),
+            Err(error) => error.into(),
+        };
+        self.end(started, Err(failure), Vec::new(), false)
     }
 
-    /// Runs, says and remembers how it ended.
-    fn remembered(&self, lock: &JobLock, interrupted: &AtomicBool) -> Result<Exit, Failure> {
-        let started = machine::now();
-        let mut untold = match self.how.dry_run {
+    fn locked(&self, started: i64, lock: &JobLock, interrupted: &AtomicBool) -> Exit {
+        let untold = match self.how.dry_run {
             true => Vec::new(),
-            false => self.begin(started.seconds),
+            false => self.begin(started),
         };
         let limit = Limit::new(self.job.limits.time, &self.stop);
         let result = limit.guard(interrupted, || self.with_hooks(lock, &limit));
-        let record = self.record(started.seconds, &result);
+        self.end(started, result, untold, true)
+    }
+
+    /// Remembers, says and tells how the run ended: the one place for every ending. `began` is
+    /// whether it is remembered as running.
+    fn end(
+        &self,
+        started: i64,
+        mut result: Result<Taken, Failure>,
+        mut untold: Vec<String>,
+        began: bool,
+    ) -> Exit {
+        let mut record = self.record(started, &result);
         if self.how.dry_run {
-            return self.say(&result, record.exit_code);
+            return self.said(&result, record.exit_code);
         }
         let mut status = self.state.read(&self.job.name).ok().flatten().unwrap_or_default();
         status.job.clone_from(&self.job.name);
-        status.under_way = None;
+        if began {
+            status.under_way = None;
+        }
         let before = status.last_run.as_ref().map(|run| run.outcome == Outcome::Ok);
-        status.add(record.clone());
         if let Ok(Taken { verified_from: Some(from), .. }) = &result {
             status.verified_from = Some(*from);
         }
-        // That it was not remembered must not hide how it went.
+        let mut remembered = status.clone();
+        remembered.add(record.clone());
         let past = self.state.add_to_past(&self.job.name, &Past::Run(record.clone()));
-        let remembered = self.state.write(&status).and(past);
-        let exit = self.say(&result, record.exit_code)?;
-        untold.extend(self.tell(&status, &record, before));
-        let summary = self.tell_weekly(&mut status);
-        untold.extend(summary);
-        status.untold = untold;
-        remembered.and_then(|()| self.state.write(&status))?;
-        Ok(exit)
+        if let Err(error) = self.state.write(&remembered).and(past) {
+            // All who are told of this run are told that too, and none hears "ok".
+            let failure = Failure::from(error);
+            match &mut result {
+                Ok(taken) => taken.trouble.push(failure),
+                Err(_) => drop(failure.report()),
+            }
+            record = self.record(started, &result);
+            remembered = status;
+            remembered.add(record.clone());
+            // The disk may take the shorter of the two.
+            let _ = self.state.write(&remembered);
+        }
+        let exit = self.said(&result, record.exit_code);
+        untold.extend(self.tell(&remembered, &record, before));
+        untold.extend(self.tell_weekly(&mut remembered));
+        remembered.untold = untold;
+        match self.state.write(&remembered) {
+            Err(error) if exit == Exit::Done => Failure::from(error).report(),
+            _ => exit,
+        }
+    }
+
+    /// Says how it ended. A reader of standard output that has enough changes nothing.
+    fn said(&self, result: &Result<Taken, Failure>, code: i32) -> Exit {
+        self.say(result, code).unwrap_or_else(|failure| match failure.is_closed_output() {
+            true => exit_of(code),
+            false => failure.report(),
+        })
     }
 
     fn with_hooks(&self, lock: &JobLock, limit: &Limit) -> Result<Taken, Failure> {

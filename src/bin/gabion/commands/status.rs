@@ -1,6 +1,7 @@
 //! `gabion status`: whether all jobs are well, from what is remembered of them; no key is needed.
 
 mod changed;
+mod figures;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,10 +9,12 @@ use std::time::Duration;
 use gabion::format::entry::Timestamp;
 use gabion::job::config::{Configuration, duration_text, parse_duration};
 use gabion::job::state::{
-    CUT_OFF, Checked, DrillRecord, Outcome, RunRecord, StateFolder, Status, replace,
+    CUT_OFF, Checked, DrillRecord, Outcome, RunRecord, StateFolder, Status, is_in_the_future,
+    replace,
 };
 use serde::Serialize;
 
+use self::figures::figures;
 use crate::errors::{Exit, Failure};
 use crate::next_run::next_run;
 use crate::output::{Output, one_json, one_line};
@@ -70,6 +73,9 @@ impl StateArgs {
         std::path::absolute(&folder).map(StateFolder::new).map_err(failed)
     }
 }
+
+/// What is said of a time that lies in the future.
+const FUTURE: &str = "which is in the future: a clock was wrong";
 
 fn parse_age(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "write a number and a unit: 90m, 26h or 8d".to_owned())
@@ -247,6 +253,9 @@ fn judge_drill(
     }
     let limit = max_age.and_then(|limit| i64::try_from(limit.as_secs()).ok());
     match (good, limit) {
+        (Some(good), _) if is_in_the_future(good, now) => {
+            (false, Some(format!("drilled at {}, {FUTURE}", at(good))))
+        }
         (Some(good), Some(limit)) if now - good > limit => {
             let limit = max_age.map(duration_text).unwrap_or_default();
             (false, Some(format!("drilled {} ago, more than {limit}", ago(good))))
@@ -261,16 +270,21 @@ fn judge(status: &Status, max_age: Option<Duration>, now: i64) -> (bool, String)
     let ago = |run: &RunRecord| age(now - run.ended);
     match last.outcome {
         Outcome::Failed => {
-            return (false, format!("{job} failed {} ago: {}", ago(last), last.message));
+            let said = last.in_one_line();
+            return (false, format!("{job} failed {} ago: {said}", ago(last)));
         }
         Outcome::Incomplete => {
-            return (false, format!("{job} was incomplete {} ago: {}", ago(last), last.message));
+            let said = last.in_one_line();
+            return (false, format!("{job} was incomplete {} ago: {said}", ago(last)));
         }
         Outcome::Ok => {}
     }
     if last.ended - now > CLOCK_SLACK {
         // Else it would count as recent until that time comes.
         return (false, format!("{job} succeeded in the future: a clock was wrong"));
+    }
+    if is_in_the_future(last.ended, now) {
+        return (false, format!("{job} succeeded at {}, {FUTURE}", at(last.ended)));
     }
     let seconds = u64::try_from(now - last.ended).unwrap_or(0);
     if let Some(limit) = max_age.filter(|limit| seconds > limit.as_secs()) {
@@ -289,7 +303,6 @@ fn judge(status: &Status, max_age: Option<Duration>, now: i64) -> (bool, String)
 /// Everything that is known of a job.
 fn long_lines(job: &Judged) -> Vec<String> {
     let now = machine::now().seconds;
-    let at = |seconds: i64| time(Timestamp { seconds, nanos: 0 });
     let ago = |seconds: i64| format!("{} ({} ago)", at(seconds), age(now - seconds));
     let word = if job.ok { "ok" } else { "NOT OK" };
     let mut lines = vec![format!("{}: {word}", job.status.job)];
@@ -313,6 +326,7 @@ fn long_lines(job: &Judged) -> Vec<String> {
     }
     if let Some(run) = &job.status.last_failure {
         say("last failure", format!("{}: {}", ago(run.ended), run.message));
+        run.details.iter().for_each(|line| say("", format!("| {line}")));
     }
     say(
         "last check",
@@ -334,64 +348,6 @@ fn long_lines(job: &Judged) -> Vec<String> {
     lines
 }
 
-/// Figures in the text format of Prometheus. A job's name needs no escapes.
-fn figures(judged: &[Judged]) -> String {
-    type Figure = fn(&Judged) -> Option<i128>;
-    let ok: Figure = |job| {
-        let last = job.status.last_run.as_ref();
-        Some(i128::from(last.is_some_and(|run| run.outcome == Outcome::Ok)))
-    };
-    let table: [(&str, &str, Figure); 12] = [
-        ("last_run_ok", "Whether the last run took a complete snapshot.", ok),
-        ("last_run_timestamp_seconds", "When the last run ended.", |job| {
-            job.status.last_run.as_ref().map(|run| i128::from(run.ended))
-        }),
-        ("last_success_timestamp_seconds", "When the last success ended.", |job| {
-            job.status.last_success.as_ref().map(|run| i128::from(run.ended))
-        }),
-        ("last_run_duration_seconds", "How long the last run took.", |job| {
-            job.status.last_run.as_ref().map(|run| i128::from(run.ended - run.started))
-        }),
-        (
-            "verified_from_timestamp_seconds",
-            "Since when, at least, each pack has been known to be whole.",
-            |job| job.status.verified_from.map(i128::from),
-        ),
-        ("last_success_bytes", "Plain bytes of the last success.", |job| {
-            job.status.last_success.as_ref().map(|run| i128::from(run.bytes))
-        }),
-        ("last_success_added_bytes", "Bytes that it added to the repository.", |job| {
-            job.status.last_success.as_ref().map(|run| i128::from(run.added_bytes))
-        }),
-        ("last_success_growth_bytes", "How much larger it is than the one before.", |job| {
-            job.growth().map(i128::from)
-        }),
-        ("last_check_timestamp_seconds", "When the last check behind a run ended.", |job| {
-            job.status.last_check.map(|check| i128::from(check.ended))
-        }),
-        ("next_run_timestamp_seconds", "When the schedule comes next.", |job| {
-            job.next_run.map(i128::from)
-        }),
-        ("last_drill_ok", "Whether the last drill found nothing wrong.", |job| {
-            job.drill.as_ref().map(|drill| i128::from(drill.ok))
-        }),
-        ("last_good_drill_timestamp_seconds", "When the last such drill ended.", |job| {
-            job.good_drill.map(i128::from)
-        }),
-    ];
-    let mut text = String::new();
-    for (name, help, figure) in table {
-        let lines: Vec<String> = judged
-            .iter()
-            .filter_map(|job| Some((&job.status.job, figure(job)?)))
-            .map(|(job, value)| format!("gabion_job_{name}{{job=\"{job}\"}} {value}\n"))
-            .collect();
-        if !lines.is_empty() {
-            text.push_str(&format!(
-                "# HELP gabion_job_{name} {help}\n# TYPE gabion_job_{name} gauge\n{}",
-                lines.concat()
-            ));
-        }
-    }
-    text
+fn at(seconds: i64) -> String {
+    time(Timestamp { seconds, nanos: 0 })
 }

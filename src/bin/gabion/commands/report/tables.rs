@@ -31,6 +31,7 @@ pub(super) fn runs(page: &mut Page, runs: &[RunRecord]) {
                 Some(id) => (size(run.bytes), size(run.added_bytes), short(id)),
                 None => Default::default(),
             };
+            let said = [std::slice::from_ref(&run.message), &run.details].concat().join(" | ");
             page.row(
                 "td",
                 &[
@@ -40,7 +41,7 @@ pub(super) fn runs(page: &mut Page, runs: &[RunRecord]) {
                     ("n", &bytes),
                     ("n", &added),
                     ("t", &id),
-                    ("m", &run.message),
+                    ("m", &said),
                 ],
             );
         }

@@ -80,7 +80,7 @@ impl Run<'_> {
         let summary = gabion::job::run::run(&opened.repository, job, options)?;
         let (mut trouble, mut checked, mut verified_from) = (Vec::new(), None, None);
         if let Some(taken) = &summary.snapshot {
-            self.compare_sources(&opened.repository, taken)?;
+            trouble.extend(self.compare_sources(&opened.repository, taken).err());
             // Nothing is removed while it is not known what became of snapshots.
             trouble.extend(
                 opened.certain().and_then(|()| self.keep(&opened.repository, &summary)).err(),
@@ -105,6 +105,7 @@ impl Run<'_> {
             return Ok(());
         }
         let paths: Vec<String> = last.paths.iter().map(|path| printable(&path.0)).collect();
+        let paths = if paths.is_empty() { vec!["streams only".to_owned()] } else { paths };
         let (name, host) = (&self.job.name, printable(last.host.as_bytes()));
         let message = format!("{name}: its last snapshot was of {} on {host}", paths.join(", "));
         let hint = "if two machines share the repository, give their jobs different names";

@@ -47,6 +47,7 @@ impl Run<'_> {
             outcome: Outcome::Failed,
             exit_code: 0,
             message: String::new(),
+            details: Vec::new(),
             snapshot: None,
             entries: 0,
             bytes: 0,
@@ -68,6 +69,7 @@ impl Run<'_> {
                 record.message = taken.in_words();
                 for failure in trouble {
                     record.message.push_str(&format!("; {}", failure.message()));
+                    record.details.extend_from_slice(failure.details());
                 }
                 record.snapshot = summary.snapshot.as_ref().map(|found| found.id.to_string());
                 record.entries = summary.counts.entries;
@@ -78,6 +80,7 @@ impl Run<'_> {
             Err(failure) => {
                 record.exit_code = failure.exit() as i32;
                 failure.message().clone_into(&mut record.message);
+                record.details = failure.details().to_vec();
             }
         }
         record
@@ -103,11 +106,7 @@ impl Run<'_> {
             one_line(format!("{}: {}", self.job.name, taken.in_words()))
                 .map_err(|failure| failure.after(what_was_saved(&taken.summary)))?;
         }
-        Ok(match exit_code {
-            0 => Exit::Done,
-            code if code == Exit::Damage as i32 => Exit::Damage,
-            _ => Exit::Incomplete,
-        })
+        Ok(exit_of(exit_code))
     }
 
     /// Tells people and the watchdog how the run ended.
@@ -119,7 +118,7 @@ impl Run<'_> {
     ) -> Vec<String> {
         let ok = record.outcome == Outcome::Ok;
         let ending = if ok { "" } else { "/fail" };
-        let mut untold = notify::tell_watchdog(self.job, ending, &record.message);
+        let mut untold = notify::tell_watchdog(self.job, ending, &record.in_lines());
         let last = status.last_success.as_ref().map(|run| time_of(run.ended));
         let (host, occasion) = (machine::host(), Occasion::of(ok, before));
         let last = last.as_deref().unwrap_or("never");
@@ -146,11 +145,20 @@ impl Run<'_> {
             return Vec::new();
         }
         let past = self.state.past(&self.job.name).unwrap_or_default();
-        let notice = Notice::of_week(&machine::host(), &self.job.name, &past, since, &size);
+        let notice = Notice::of_week(&machine::host(), &self.job.name, &past, (since, now), &size);
         notify::tell(self.job, &notice)
     }
 }
 
 fn time_of(seconds: i64) -> String {
     crate::render::values::time(Timestamp { seconds, nanos: 0 })
+}
+
+/// How the program ends after a run with a snapshot and this code.
+pub(super) fn exit_of(code: i32) -> Exit {
+    match code {
+        0 => Exit::Done,
+        code if code == Exit::Damage as i32 => Exit::Damage,
+        _ => Exit::Incomplete,
+    }
 }
