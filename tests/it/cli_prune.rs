@@ -74,7 +74,7 @@ fn space_comes_back_at_once_and_what_stays_is_whole() {
     sandbox.gabion(["check", "--read-data"]).run().success();
     restores(&sandbox, &ids_before[2], "source");
     for folder in ["marks", "sessions", "roots"] {
-        // One that is over may name what was forgotten.
+        // A session that is over may name what was forgotten.
         assert!(count(&sandbox, folder) <= usize::from(folder == "sessions"), "{folder}");
     }
     sandbox.gabion(["--quiet", "prune"]).run().success().silent();
@@ -147,7 +147,8 @@ fn killed_at_each_step_nothing_is_lost_and_the_next_one_finishes() {
             sandbox.gabion(["check", "--read-data"]).run().success();
             restores(&sandbox, &ids[2], "source");
             for folder in ["marks", "sessions", "roots"] {
-                let most = usize::from(folder == "sessions");
+                // Sessions that are over may name what was forgotten: one, or two after a kill.
+                let most = if folder == "sessions" { 2 } else { 0 };
                 assert!(count(&sandbox, folder) <= most, "{call} {n}: {folder}");
             }
             if done {
@@ -319,8 +320,9 @@ fn any_number_at_once_killed_at_random() {
     let sandbox = Sandbox::with_repository();
     turmoil_of(&sandbox, [Machine::This(&sandbox); 2]);
     for folder in ["marks", "sessions", "roots"] {
-        // One that is over may name what was forgotten.
-        assert!(count(&sandbox, folder) <= usize::from(folder == "sessions"), "{folder}");
+        // Sessions that are over may name what was forgotten, of each that forgot at once.
+        let most = if folder == "sessions" { 4 } else { 0 };
+        assert!(count(&sandbox, folder) <= most, "{folder}");
     }
 }
 

@@ -203,7 +203,10 @@ fn go_on(history: &History, case: &Case<'_>) -> Result<(), String> {
     };
     aftermath.go_on(&case.said.promised)?;
     for kind in ["marks", "sessions", "roots"] {
-        if fs::read_dir(repository.join(kind)).map_or(0, |left| left.filter(is_object).count()) > 0
+        // Sessions that are over may name what was forgotten: one, or two after a crash.
+        let most = if kind == "sessions" { 2 } else { 0 };
+        if fs::read_dir(repository.join(kind)).map_or(0, |left| left.filter(is_object).count())
+            > most
         {
             return Err(format!("{kind} are left"));
         }

@@ -172,6 +172,8 @@ impl Compared {
     fn snapshot(&mut self, repository: &Arc<Repository>) -> Result<(), OpError> {
         let dump = StreamInput::Reader(Box::new(std::io::Cursor::new(self.dump.clone())));
         let options = SnapshotOptions {
+            // Random steps may remove all files.
+            allow_empty_source: true,
             paths: vec![self.source()],
             streams: vec![StreamSource::new(DUMP, dump)],
             threads: 1,
@@ -250,10 +252,12 @@ impl Compared {
             let found = found.filter_map(|(path, bytes)| Some((below(path)?, bytes))).collect();
             assert!(Self::without_folders(found) == self.snapshots[&snapshot.id].0);
         }
-        let left = self.storage.names().into_iter().filter(|name| {
+        let names = self.storage.names();
+        let left = names.iter().filter(|name| {
             matches!(name.kind, ObjectKind::Session | ObjectKind::Mark | ObjectKind::Root)
         });
-        assert_eq!(left.count(), 0);
+        // One session that is over may name what was forgotten.
+        assert!(left.clone().all(|name| name.kind == ObjectKind::Session) && left.count() <= 1);
         if self.snapshots.is_empty() {
             assert!(self.storage.names().iter().all(|name| name.kind != ObjectKind::Pack));
         }

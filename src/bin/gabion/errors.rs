@@ -1,6 +1,8 @@
 //! What a failed run says and how it ends: the one place that turns errors into a message, hints
 //! and an exit code.
 
+mod hints;
+
 use std::error::Error;
 use std::fmt::Display;
 use std::io;
@@ -14,8 +16,7 @@ use gabion::ops::OpError;
 use gabion::repo::RepositoryError;
 use gabion::source::exclude::ExcludeError;
 use gabion::source::pattern::PatternError;
-use gabion::storage::{StorageError, StorageErrorKind};
-use gabion::target::TargetErrorKind;
+use gabion::storage::StorageError;
 
 use crate::nearby::nearby;
 
@@ -245,7 +246,7 @@ impl From<OpError> for Failure {
                 said.details = failure.stderr_tail;
                 return said;
             }
-            OpError::Target(ref error) => (Exit::Failed, target_hint(error.kind)),
+            OpError::Target(ref error) => (Exit::Failed, hints::of_target(error.kind)),
             OpError::TargetNotEmpty(_) => (
                 Exit::Failed,
                 Some("name an empty or new folder, or say with --overwrite what happens to it"),
@@ -279,7 +280,7 @@ impl From<OpError> for Failure {
 fn repository(error: &RepositoryError) -> Failure {
     use RepositoryError as E;
     let (exit, hint) = match error {
-        E::Storage(error) => (Exit::Failed, storage_hint(error)),
+        E::Storage(error) => (Exit::Failed, hints::of_storage(error)),
         E::NotARepository(_) => (
             Exit::NoRepository,
             Some("`gabion init` makes one; if there should be one, is its disk mounted?"),
@@ -344,39 +345,6 @@ fn repository(error: &RepositoryError) -> Failure {
         Some(hint) => failure.hint(hint),
         None => failure,
     }
-}
-
-fn storage_hint(error: &StorageError) -> Option<&'static str> {
-    let by_line = error.source.as_ref().map(io::Error::kind) == Some(io::ErrorKind::NotConnected);
-    Some(match error.kind {
-        StorageErrorKind::PlaceLost if by_line => {
-            "does `ssh` reach that machine from here? Run the same command again when it does: \
-             what was stored is kept and used"
-        }
-        StorageErrorKind::NoSpace => {
-            "make room where the repository is and run the same command again: what was stored \
-             is kept and used"
-        }
-        StorageErrorKind::ReadOnly => "the repository's file system cannot be written to",
-        StorageErrorKind::PermissionDenied => {
-            "run the command as the user who owns the repository, or give the files back to that \
-             user: `chown -R --reference=REPOSITORY REPOSITORY` as root"
-        }
-        StorageErrorKind::PlaceLost => "is the repository's disk still mounted?",
-        StorageErrorKind::AlreadyExists => "name a folder that does not exist yet, or an empty one",
-        StorageErrorKind::NotFound => "is the repository's disk mounted?",
-        _ => return None,
-    })
-}
-
-fn target_hint(kind: TargetErrorKind) -> Option<&'static str> {
-    Some(match kind {
-        TargetErrorKind::NoSpace => {
-            "make room at the target and run the same command again with --overwrite if-changed"
-        }
-        TargetErrorKind::ReadOnly => "the target's file system cannot be written to",
-        _ => return None,
-    })
 }
 
 /// An error and its causes on one line.

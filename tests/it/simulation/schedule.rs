@@ -241,7 +241,8 @@ impl Lane {
         }
         let count = |kind| end.objects.keys().filter(|name| name.kind == kind).count();
         for kind in [ObjectKind::Session, ObjectKind::Mark, ObjectKind::Root] {
-            if count(kind) > 0 {
+            // Sessions that are over may name what was forgotten: one, or a few where several forget at once.
+            if count(kind) > if kind == ObjectKind::Session { 4 } else { 0 } {
                 report.violate(format!("{} of {kind:?} stay behind", count(kind)));
             }
         }
