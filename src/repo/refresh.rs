@@ -135,12 +135,12 @@ impl Repository {
         Ok(ask(&self.index())?)
     }
 
-    /// See [`Index::holder`].
+    /// See `Index::holder`.
     pub(super) fn holder(&self, id: &ChunkId) -> Result<Option<PackId>, RepositoryError> {
         self.ask_index(|index| index.holder(id))
     }
 
-    /// See [`Index::standing`].
+    /// See `Index::standing`.
     ///
     /// # Errors
     /// When the index cannot be made anew.
@@ -148,7 +148,7 @@ impl Repository {
         self.ask_index(|index| index.standing(id))
     }
 
-    /// See [`Index::standing_plain`].
+    /// See `Index::standing_plain`.
     ///
     /// # Errors
     /// When the index cannot be made anew.
@@ -156,7 +156,7 @@ impl Repository {
         self.ask_index(|index| index.standing_plain(id))
     }
 
-    /// See [`Index::bases`].
+    /// See `Index::bases`.
     ///
     /// # Errors
     /// When the index cannot be made anew.
@@ -175,7 +175,7 @@ impl Repository {
         Ok(!self.config.has_delta() || self.ask_index(|index| index.can_be_decoded(id))?)
     }
 
-    /// See [`Index::lost_packs`].
+    /// See `Index::lost_packs`.
     ///
     /// # Errors
     /// When the index cannot be made anew.
@@ -183,12 +183,12 @@ impl Repository {
         self.ask_index(Index::lost_packs)
     }
 
-    /// See [`Index::locate_all`].
+    /// See `Index::locate_all`.
     pub(super) fn locate_all(&self, id: &ChunkId) -> Result<Vec<Location>, RepositoryError> {
         self.ask_index(|index| index.locate_all(id))
     }
 
-    /// See [`Index::locate`]. That a chunk is missing is not said on the word of a cache: its files
+    /// See `Index::locate`. That a chunk is missing is not said on the word of a cache: its files
     /// are looked at without checksums, for speed, and may have rotted.
     ///
     /// # Errors
@@ -203,7 +203,7 @@ impl Repository {
         self.ask_index(|index| index.locate(id))
     }
 
-    /// See [`Index::pack_footer`].
+    /// See `Index::pack_footer`.
     ///
     /// # Errors
     /// When the index cannot be rebuilt.
